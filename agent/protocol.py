@@ -1,0 +1,324 @@
+"""The one contract between orchestrator and agent: messages, file names, streams and their columns.
+
+A device's folder (its *root*) holds::
+
+    agents/<sha256>.pyz          the agent, named by its content
+    content/<sha256>             models and inputs, named by their content
+    fence.json, fence.lock       the highest fence this device has seen
+    jobs/<job_id>.<attempt>/     one folder for each attempt:
+        request.json                 RunRequest, written by the orchestrator
+        queries.spool, samples.spool, outputs.spool     written by the runner
+        telemetry.spool, events.spool                   written by the supervisor
+        progress                     PROGRESS, rewritten in place by the runner
+        read_mark                    touched whenever the orchestrator reads; see ``orphan_after_secs``
+        cancel                       its presence asks the supervisor to end the run
+        runner.json                  RunnerReport, written by the runner as its last act
+        outcome.json                 RunOutcome, written by the supervisor as its last act
+
+Everything that comes from a device is untrusted: it is sized with the limits below and checked here before use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+
+from agent.errors import RequestInvalid
+
+PROTOCOL_VERSION = 1
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_STREAM_BYTES = 4 * 1024 * 1024 * 1024
+
+AGENTS_FOLDER = "agents"
+CONTENT_FOLDER = "content"
+JOBS_FOLDER = "jobs"
+FENCE_FILE = "fence.json"
+FENCE_LOCK_FILE = "fence.lock"
+REQUEST_FILE = "request.json"
+PROGRESS_FILE = "progress"
+READ_MARK_FILE = "read_mark"
+CANCEL_FILE = "cancel"
+RUNNER_REPORT_FILE = "runner.json"
+OUTCOME_FILE = "outcome.json"
+
+# --- streams -------------------------------------------------------------------------------------------------
+
+QUERIES = "queries"
+SAMPLES = "samples"
+OUTPUTS = "outputs"
+TELEMETRY = "telemetry"
+EVENTS = "events"
+STREAMS = (QUERIES, SAMPLES, OUTPUTS, TELEMETRY, EVENTS)
+
+#: Phases of a run, as the number stored in the ``phase`` column and in PROGRESS.
+PHASES = ("starting", "loading", "first_query", "warmup", "steady", "accuracy", "finishing")
+
+#: Columns of ``queries``: name, numpy dtype and unit. Every time is monotonic nanoseconds.
+#: ``start_ns`` counts from the runner's origin (``RunnerReport.origin_monotonic_ns``); the three others are durations, so that
+#: end-to-end = pre_ns + invoke_ns + post_ns and the harness' own cost is the gap to the next start.
+QUERY_COLUMNS = (("phase", "u1"), ("sample", "<u4"), ("start_ns", "<u8"), ("pre_ns", "<u4"), ("invoke_ns", "<u4"), ("post_ns", "<u4"))
+
+
+def sample_columns(top_k: int) -> Tuple[Tuple[str, str], ...]:
+    """Columns of ``samples`` (one row per sample of an accuracy run).
+
+    ``digest`` is the first 8 bytes of the SHA-256 of the raw output bytes of all output tensors, in order; ``confidence`` the
+    softmax or probability of the top class (classification) or the score itself (anomaly); ``finite`` is 0 when any output is NaN or infinite.
+    """
+    columns = [("sample", "<u4"), ("digest", "<u8"), ("finite", "u1"), ("confidence", "<f4")]
+    columns += [(f"class_{rank}", "<i4") for rank in range(top_k)]
+    columns += [(f"score_{rank}", "<f4") for rank in range(top_k)]
+    return tuple(columns)
+
+
+def output_columns(value_count: int) -> Tuple[Tuple[str, str], ...]:
+    """Columns of ``outputs`` (full dequantized outputs, on request): the sample and its flattened values, in one sub-array column."""
+    return (("sample", "<u4"), ("values", f"({value_count},)<f4"))
+
+
+#: ``telemetry``: one row per reading; ``sensor`` indexes ``RunOutcome.sensors``. ``time_ns`` is the same monotonic clock as ``queries``,
+#: from the same origin (Linux: CLOCK_MONOTONIC, shared by all processes).
+TELEMETRY_COLUMNS = (("time_ns", "<u8"), ("sensor", "<u2"), ("value", "<f8"))
+
+#: ``events``: rare facts; ``code`` indexes EVENT_CODES, ``value`` depends on the code.
+EVENT_COLUMNS = (("time_ns", "<u8"), ("code", "<u2"), ("value", "<f8"))
+EVENT_CODES = ("supervisor_started", "runner_started", "runner_ended", "cancel_seen", "timeout_reached", "orphaned", "fence_adopted", "sample_late")
+
+#: ``progress``: phase index, done, total (0 when unknown), seconds left (negative when unknown).
+PROGRESS = struct.Struct("<IQQd")
+
+# --- messages ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ContentRef:
+    """A file named by its content: SHA-256 (64 hex digits) and size in bytes."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class InputsRef:
+    """The inputs of a run: an ``.npy`` file whose first axis counts samples."""
+
+    content: ContentRef
+    sample_count: int
+    sample_shape: List[int]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One point of the settings axes; what a runtime has no such setting for is None."""
+
+    num_threads: int = 1
+    provider: str = "default"
+    graph_optimization: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """When warm-up and the measured part of a latency run stop (FIELD: LoadGen's rules); seconds and counts.
+
+    Warm-up ends when both minima are met. The steady part ends when minimum duration AND minimum count are met, or at the maximum.
+    """
+
+    warmup_min_secs: float = 1.0
+    warmup_runs: int = 10
+    min_duration_secs: float = 10.0
+    min_query_count: int = 1024
+    max_duration_secs: float = 60.0
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What the orchestrator asks of the agent: one attempt of one job."""
+
+    protocol: int
+    job_id: str
+    attempt: int
+    fence: int
+    scenario: str
+    task: str
+    scores: str
+    model: ContentRef
+    runtime: str
+    inputs: InputsRef
+    steps: List[Dict[str, Any]]
+    settings: Settings
+    load: LoadSettings
+    timeout_secs: float
+    class_count: Optional[int] = None
+    top_k: int = 5
+    full_outputs: bool = False
+    telemetry_hz: float = 10.0
+    orphan_after_secs: float = 900.0
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output tensor of the loaded model, as the runtime describes it; scale and zero point when quantized per tensor."""
+
+    name: str
+    shape: List[int]
+    dtype: str
+    scale: Optional[float] = None
+    zero_point: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the model's nodes really ran: provider or delegate asked for, and nodes counted per provider. Empty counts carry a cause."""
+
+    asked: str
+    used: List[str]
+    node_counts: Dict[str, int] = field(default_factory=dict)
+    cause: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class RunnerReport:
+    """What the runner found and did; its last act, also when it fails in an orderly way."""
+
+    error: Optional[Dict[str, Any]] = None
+    origin_monotonic_ns: int = 0
+    runtime: Dict[str, str] = field(default_factory=dict)
+    inputs: List[TensorInfo] = field(default_factory=list)
+    outputs: List[TensorInfo] = field(default_factory=list)
+    placement: Optional[Placement] = None
+    load_ns: Optional[int] = None
+    first_query_ns: Optional[int] = None
+    warmup_count: int = 0
+    steady_count: int = 0
+    steady_ns: int = 0
+    min_duration_met: Optional[bool] = None
+    min_query_count_met: Optional[bool] = None
+    flush_pauses_ns: List[int] = field(default_factory=list)
+    peak_rss_bytes: Optional[int] = None
+    rss_before_load_bytes: Optional[int] = None
+    numpy_threads: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SensorInfo:
+    """One telemetry channel: a stable name, its unit and where it comes from; ``error`` when it could not be read."""
+
+    name: str
+    unit: str
+    source: str
+    error: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """The supervisor's last act: how the attempt ended and everything that was found beside it."""
+
+    protocol: int
+    job_id: str
+    attempt: int
+    fence: int
+    agent_version: str
+    agent_sha256: str
+    status: str
+    started_utc: str
+    ended_utc: str
+    duration_secs: float
+    error: Optional[Dict[str, Any]] = None
+    runner: Optional[RunnerReport] = None
+    conditions: Dict[str, Any] = field(default_factory=dict)
+    sensors: List[SensorInfo] = field(default_factory=list)
+    streams: Dict[str, ContentRef] = field(default_factory=dict)
+
+
+OUTCOME_STATUSES = ("completed", "error", "timeout", "canceled")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The reply to ``status``: what is true of one attempt on the device now."""
+
+    state: str
+    fence: int
+    phase: str = "starting"
+    done: int = 0
+    total: int = 0
+    seconds_left: Optional[float] = None
+    streams: Dict[str, int] = field(default_factory=dict)
+
+
+#: ``absent``: no such folder; ``pushed``: a request lies there, nothing was started; ``running``: a supervisor lives;
+#: ``ended``: outcome.json is there; ``lost``: started, no supervisor lives, no outcome.
+RUN_STATES = ("absent", "pushed", "running", "ended", "lost")
+
+Message = TypeVar("Message")
+
+
+def to_json(message: Any) -> str:
+    """Serialize a message (a dataclass of this module) as compact JSON."""
+    return json.dumps(dataclasses.asdict(message), separators=(",", ":"), allow_nan=False)
+
+
+def from_json(kind: Type[Message], text: str) -> Message:
+    """Parse and check one message.
+
+    Raises :class:`RequestInvalid` naming the field for text over MAX_MESSAGE_BYTES, anything that is not JSON, an unknown or missing field,
+    or a value of another type.
+    """
+    if len(text) > MAX_MESSAGE_BYTES:
+        raise RequestInvalid(f"{kind.__name__}: {len(text)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RequestInvalid(f"{kind.__name__}: not JSON: {error}") from error
+    built: Message = _build(kind, value, kind.__name__)
+    return built
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Check ``value`` against a type annotation and build it; recursion follows the dataclasses above, so its depth is bounded."""
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build_dataclass(kind, value, where)
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if origin is typing.Union:
+        if value is None and type(None) in arguments:
+            return None
+        return _build(arguments[0], value, where)
+    if origin is list:
+        if not isinstance(value, list):
+            raise RequestInvalid(f"{where}: expected a list, found {type(value).__name__}")
+        return [_build(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise RequestInvalid(f"{where}: expected an object, found {type(value).__name__}")
+        return {str(key): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise RequestInvalid(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise RequestInvalid(f"{where}: expected an object, found {type(value).__name__}")
+    annotations = typing.get_type_hints(kind)
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise RequestInvalid(f"{where}: unknown field {unknown[0]!r}")
+    built = {}
+    for name, item in fields.items():
+        if name in value:
+            built[name] = _build(annotations[name], value[name], f"{where}.{name}")
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise RequestInvalid(f"{where}: field {name!r} is missing")
+    return kind(**built)
