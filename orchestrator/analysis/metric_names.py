@@ -78,9 +78,6 @@ _DEFINITIONS = (
     MetricDefinition("sample_count", "samples", "neither", Scenario.ACCURACY, "samples the model answered"),
     MetricDefinition("non_finite_count", "samples", "lower", Scenario.ACCURACY, "samples with a NaN or infinite output; each counts as wrong"),
     MetricDefinition("accuracy.top1", "fraction", "higher", Scenario.ACCURACY, "share of samples whose top class is the label (Wilson interval)", _CLASSIFICATION),
-    MetricDefinition(
-        "accuracy.topk", "fraction", "higher", Scenario.ACCURACY, "share of samples whose label is among the top k classes (Wilson interval)", _CLASSIFICATION
-    ),
     MetricDefinition("confidence.mean", "fraction", "neither", Scenario.ACCURACY, "mean probability of the top class", _CLASSIFICATION),
     MetricDefinition(
         "ece", "fraction", "lower", Scenario.ACCURACY, f"expected calibration error over {CALIBRATION_BINS} equal bins of confidence", _CLASSIFICATION
@@ -99,6 +96,9 @@ METRICS = {definition.name: definition for definition in _DEFINITIONS}
 FAMILIES = {
     family.name: family
     for family in (
+        MetricDefinition(
+            "accuracy.top", "fraction", "higher", Scenario.ACCURACY, "share of samples whose label is among the top k classes (Wilson interval)", _CLASSIFICATION
+        ),
         MetricDefinition("accuracy.class.", "fraction", "higher", Scenario.ACCURACY, "top-1 accuracy of the samples of one class", _CLASSIFICATION),
         MetricDefinition("accuracy.slice.", "fraction", "higher", Scenario.ACCURACY, "top-1 accuracy of one slice: column=value", _CLASSIFICATION),
         MetricDefinition("auc.slice.", "fraction", "higher", Scenario.ACCURACY, "area under the ROC curve of one slice: column=value", _ANOMALY),
