@@ -6,14 +6,14 @@ computed is None with a ``cause``; nothing is imputed.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.domain.states import Emulation, JobOutcome, JobState, Scenario, TaskKind, Validity
 
 #: Format history: 1 first release.
-RESULT_FORMAT = 1
+RESULT_FORMAT: Final = 1
 
 
 class _Frozen(BaseModel):
@@ -109,6 +109,15 @@ class JobInfo(_Frozen):
     error: ErrorInfo | None = None
 
 
+class SensorRecord(_Frozen):
+    """One channel of the ``telemetry`` trace, whose ``sensor`` column counts these from 0; ``error`` when it could not be read."""
+
+    name: str
+    unit: str
+    source: str
+    error: str | None = None
+
+
 class AttemptInfo(_Frozen):
     number: int
     fence: int
@@ -119,6 +128,7 @@ class AttemptInfo(_Frozen):
     conditions: dict[str, Any] = Field(default_factory=dict)
     conditions_key: str = ""
     runner: dict[str, Any] = Field(default_factory=dict)
+    sensors: tuple[SensorRecord, ...] = ()
 
 
 class TraceInfo(_Frozen):
