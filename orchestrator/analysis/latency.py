@@ -1,6 +1,7 @@
 """Latency of one run, from its query trace: statistics per stage over the steady part, with load, first query and warm-up kept apart.
 
-Only percentiles that the number of queries supports are given (see :data:`orchestrator.analysis.statistics.MINIMUM_COUNTS`); the others are None.
+Only percentiles that the number of queries supports are given (see :data:`orchestrator.analysis.statistics.MINIMUM_COUNTS`); the
+others are None.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class LatencySummary:
 def summarize_latency(queries: Columns) -> LatencySummary:
     """Summarize the ``queries`` stream (``agent.protocol.QUERY_COLUMNS``).
 
-    ``cv_percent`` is of the steady invoke times, query by query, as trtexec judges stability. ``throughput_qps`` counts steady queries over the
-    wall-clock time from the first start to the last end, so it includes the harness' own cost.
+    ``cv_percent`` is of the steady invoke times, query by query, as trtexec judges stability. ``throughput_qps`` counts steady
+    queries over the wall-clock time from the first start to the last end, so it includes the harness' own cost.
     """
     steady = _rows_of("steady", queries)
     warmup = _rows_of("warmup", queries)
@@ -150,14 +151,14 @@ def _count(queries: Columns, rows: slice | NDArray[np.bool_]) -> int:
 
 
 def _summarize_stages(queries: Columns, rows: slice | NDArray[np.bool_]) -> dict[str, StageSummary]:
-    values: dict[str, IntArray] = {name: np.asarray(queries[f"{name}_ns"])[rows] for name in ("pre", "invoke", "post")}
-    ordered = {name: np.sort(column) for name, column in values.items()}
-    # Sorting 32-bit numbers takes half the time of 64-bit ones, so the sum stays narrow where it cannot overflow.
-    widest = sum(int(column[-1]) for column in ordered.values())
-    kind = np.uint32 if widest < 2**32 else np.uint64
-    total = np.add(values["pre"], values["invoke"], dtype=kind)
-    total += values["post"]
-    total.sort()
+    columns: dict[str, IntArray] = {name: np.asarray(queries[f"{name}_ns"])[rows] for name in ("pre", "invoke", "post")}
+    # Sorting 32-bit numbers takes half the time of 64-bit ones, so all stay narrow where their sum cannot overflow.
+    widest = sum(int(column.max()) for column in columns.values())
+    kind: type[np.unsignedinteger[Any]] = np.uint32 if widest < 2**32 else np.uint64
+    ordered: dict[str, IntArray] = {name: column.astype(kind) for name, column in columns.items()}
+    total: IntArray = ordered["pre"] + ordered["invoke"] + ordered["post"]
+    for column in (total, *ordered.values()):
+        column.sort()
     return {
         "latency_ms": _summarize_sorted(total),
         "pre_ms": _summarize_sorted(ordered["pre"]),
@@ -221,7 +222,9 @@ def _stage_metrics(stage: str, summary: StageSummary | None, count: int) -> list
     ]
     for percentile, value in summary.percentiles.items():
         needed = minimum_count(percentile)
-        metrics.append(_metric(f"{stage}.p{percentile:g}", value, count, f"{count} steady queries; {needed} are needed for p{percentile:g}"))
+        metrics.append(
+            _metric(f"{stage}.p{percentile:g}", value, count, f"{count} steady queries; {needed} are needed for p{percentile:g}")
+        )
     return metrics
 
 

@@ -71,22 +71,44 @@ _DEFINITIONS = (
     *_stage_definitions(),
     MetricDefinition("warmup_ms.mean", "ms", "lower", Scenario.LATENCY, "mean end-to-end latency of the warm-up queries"),
     MetricDefinition("throughput_qps", "1/s", "higher", Scenario.LATENCY, "steady queries completed per second of wall-clock time"),
-    MetricDefinition("cv_percent", "%", "lower", Scenario.LATENCY, "coefficient of variation of the steady invoke times: 100 · standard deviation / mean"),
+    MetricDefinition(
+        "cv_percent", "%", "lower", Scenario.LATENCY, "coefficient of variation of the steady invoke times: 100 · standard deviation / mean"
+    ),
     MetricDefinition("query_count", "queries", "neither", Scenario.LATENCY, "steady queries behind the latency statistics"),
     MetricDefinition("warmup_count", "queries", "neither", Scenario.LATENCY, "warm-up queries, left out of the statistics"),
     MetricDefinition("steady_secs", "s", "neither", Scenario.LATENCY, "wall-clock length of the steady part"),
     MetricDefinition("sample_count", "samples", "neither", Scenario.ACCURACY, "samples the model answered"),
-    MetricDefinition("non_finite_count", "samples", "lower", Scenario.ACCURACY, "samples with a NaN or infinite output; each counts as wrong"),
-    MetricDefinition("accuracy.top1", "fraction", "higher", Scenario.ACCURACY, "share of samples whose top class is the label (Wilson interval)", _CLASSIFICATION),
+    MetricDefinition(
+        "non_finite_count", "samples", "lower", Scenario.ACCURACY, "samples with a NaN or infinite output; each counts as wrong"
+    ),
+    MetricDefinition(
+        "accuracy.top1",
+        "fraction",
+        "higher",
+        Scenario.ACCURACY,
+        "share of samples whose top class is the label (Wilson interval)",
+        _CLASSIFICATION,
+    ),
     MetricDefinition("confidence.mean", "fraction", "neither", Scenario.ACCURACY, "mean probability of the top class", _CLASSIFICATION),
     MetricDefinition(
-        "ece", "fraction", "lower", Scenario.ACCURACY, f"expected calibration error over {CALIBRATION_BINS} equal bins of confidence", _CLASSIFICATION
+        "ece",
+        "fraction",
+        "lower",
+        Scenario.ACCURACY,
+        f"expected calibration error over {CALIBRATION_BINS} equal bins of confidence",
+        _CLASSIFICATION,
     ),
     MetricDefinition("auc", "fraction", "higher", Scenario.ACCURACY, "area under the ROC curve (DeLong interval)", _ANOMALY),
-    MetricDefinition("sqnr_db", "dB", "higher", Scenario.ACCURACY, "signal to quantization noise of the outputs against the reference variant", _TENSOR),
+    MetricDefinition(
+        "sqnr_db", "dB", "higher", Scenario.ACCURACY, "signal to quantization noise of the outputs against the reference variant", _TENSOR
+    ),
     MetricDefinition("rmse", "output units", "lower", Scenario.ACCURACY, "root mean square difference to the reference outputs", _TENSOR),
-    MetricDefinition("max_abs_error", "output units", "lower", Scenario.ACCURACY, "largest absolute difference to the reference outputs", _TENSOR),
-    MetricDefinition("cosine", "1", "higher", Scenario.ACCURACY, "mean cosine similarity of each sample's outputs to the reference's", _TENSOR),
+    MetricDefinition(
+        "max_abs_error", "output units", "lower", Scenario.ACCURACY, "largest absolute difference to the reference outputs", _TENSOR
+    ),
+    MetricDefinition(
+        "cosine", "1", "higher", Scenario.ACCURACY, "mean cosine similarity of each sample's outputs to the reference's", _TENSOR
+    ),
 )
 
 #: Name → definition, in the order of printing.
@@ -97,11 +119,22 @@ FAMILIES = {
     family.name: family
     for family in (
         MetricDefinition(
-            "accuracy.top", "fraction", "higher", Scenario.ACCURACY, "share of samples whose label is among the top k classes (Wilson interval)", _CLASSIFICATION
+            "accuracy.top",
+            "fraction",
+            "higher",
+            Scenario.ACCURACY,
+            "share of samples whose label is among the top k classes (Wilson interval)",
+            _CLASSIFICATION,
         ),
-        MetricDefinition("accuracy.class.", "fraction", "higher", Scenario.ACCURACY, "top-1 accuracy of the samples of one class", _CLASSIFICATION),
-        MetricDefinition("accuracy.slice.", "fraction", "higher", Scenario.ACCURACY, "top-1 accuracy of one slice: column=value", _CLASSIFICATION),
-        MetricDefinition("auc.slice.", "fraction", "higher", Scenario.ACCURACY, "area under the ROC curve of one slice: column=value", _ANOMALY),
+        MetricDefinition(
+            "accuracy.class.", "fraction", "higher", Scenario.ACCURACY, "top-1 accuracy of the samples of one class", _CLASSIFICATION
+        ),
+        MetricDefinition(
+            "accuracy.slice.", "fraction", "higher", Scenario.ACCURACY, "top-1 accuracy of one slice: column=value", _CLASSIFICATION
+        ),
+        MetricDefinition(
+            "auc.slice.", "fraction", "higher", Scenario.ACCURACY, "area under the ROC curve of one slice: column=value", _ANOMALY
+        ),
     )
 }
 

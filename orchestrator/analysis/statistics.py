@@ -1,6 +1,7 @@
 """The statistics that everything else is built from: intervals for shares, differences and ratios, and which percentiles a count supports.
 
-All functions are pure; randomness comes in as a ``numpy.random.Generator``. An interval that cannot be made is an :class:`Undetermined` with a cause.
+All functions are pure; randomness comes in as a ``numpy.random.Generator``. An interval that cannot be made is an
+:class:`Undetermined` with a cause.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from scipy.special import bdtr, ndtri, stdtrit  # type: ignore[import-untyped]
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
-#: Smallest number of observations that supports a percentile at 99 % confidence, one-sided, allowing for one observation beyond it: the smallest
-#: n with P(Binomial(n, 1 - p) <= 1) <= 0.01. This is LoadGen's early stopping (mlcommons/inference) with its tolerance at zero.
+#: Smallest number of observations that supports a percentile at 99 % confidence, one-sided, allowing for one observation beyond
+#: it: the smallest n with P(Binomial(n, 1 - p) <= 1) <= 0.01. This is LoadGen's early stopping (mlcommons/inference) with its
+#: tolerance at zero.
 MINIMUM_COUNTS = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
 
 
@@ -92,9 +94,10 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile bootstrap interval of mean(candidate) - mean(reference), resampling pairs (Efron and Tibshirani, 1993, chapter 13).
 
-    A pair's difference is -1, 0 or +1, so a resample is one multinomial draw of three counts and costs the same for any number of pairs. Without
-    one differing pair every resample is zero and the bootstrap says nothing; then the bound is the exact one on the unseen share of differing
-    pairs, 1 - ((1 - confidence) / 2)^(1/n), on both sides. Arrays of shape (n,), n > 0; raises ValueError when they differ in shape or are empty.
+    A pair's difference is -1, 0 or +1, so a resample is one multinomial draw of three counts and costs the same for any number of
+    pairs. Without one differing pair every resample is zero and the bootstrap says nothing; then the bound is the exact one on
+    the unseen share of differing pairs, 1 - ((1 - confidence) / 2)^(1/n), on both sides. Arrays of shape (n,), n > 0; raises
+    ValueError when they differ in shape or are empty.
     """
     if reference_correct.shape != candidate_correct.shape or reference_correct.ndim != 1 or reference_correct.size == 0:
         raise ValueError(f"pairs need two equal non-empty rows of answers, not {reference_correct.shape} and {candidate_correct.shape}")
@@ -112,7 +115,10 @@ def paired_bootstrap(
 
 
 def mcnemar_exact(lost: int, gained: int) -> float:
-    """Exact two-sided McNemar p-value from the two counts of discordant pairs: binomtest(min, lost + gained, 1/2); 1 when there are none."""
+    """Exact two-sided McNemar p-value from the two counts of discordant pairs:
+
+    binomtest(min, lost + gained, 1/2); 1 when there are none.
+    """
     if lost < 0 or gained < 0:
         raise ValueError(f"counts of pairs cannot be negative: {lost}, {gained}")
     discordant = lost + gained
@@ -122,13 +128,14 @@ def mcnemar_exact(lost: int, gained: int) -> float:
 def ratio_interval(reference: Sequence[float], candidate: Sequence[float], confidence: float = 0.95) -> Interval | Undetermined:
     """Ratio candidate / reference of two sets of positive per-job values: geometric means, with Welch's t interval on their logarithms.
 
-    Repeats are few (2 to 10) and their errors multiply, so a t interval on logarithms is used: a bootstrap of two or three values cannot reach
-    its stated coverage. Undetermined below two repeats on either side, for values that are not positive, or when nothing varies (then the spread
-    between jobs was not observed and an interval of zero width would be a lie).
+    Repeats are few (2 to 10) and their errors multiply, so a t interval on logarithms is used: a bootstrap of two or three values
+    cannot reach its stated coverage. Undetermined below two repeats on either side, for values that are not positive, or when
+    nothing varies (then the spread between jobs was not observed and an interval of zero width would be a lie).
     """
     for name, values in (("reference", reference), ("candidate", candidate)):
         if len(values) < 2:
-            return Undetermined(f"the {name} has {len(values)} repeat{'' if len(values) == 1 else 's'}; at least 2 are needed to know the spread between jobs")
+            have = "1 repeat" if len(values) == 1 else f"{len(values)} repeats"
+            return Undetermined(f"the {name} has {have}; at least 2 are needed to know the spread between jobs")
         if not all(math.isfinite(value) and value > 0 for value in values):
             return Undetermined(f"the {name} holds a value that is not a positive number")
     logs = [np.log(np.asarray(values, dtype=np.float64)) for values in (reference, candidate)]
@@ -140,5 +147,9 @@ def ratio_interval(reference: Sequence[float], candidate: Sequence[float], confi
     half = float(stdtrit(freedom, 0.5 + confidence / 2)) * math.sqrt(sum(variances))
     difference = float(logs[1].mean() - logs[0].mean())
     return Interval(
-        math.exp(difference), math.exp(difference - half), math.exp(difference + half), confidence, "Welch t on logarithms of per-job values"
+        math.exp(difference),
+        math.exp(difference - half),
+        math.exp(difference + half),
+        confidence,
+        "Welch t on logarithms of per-job values",
     )

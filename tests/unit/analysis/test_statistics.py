@@ -97,7 +97,9 @@ def test_answers_that_never_differ_still_leave_a_bound_on_what_was_not_seen() ->
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     reference, candidate = _pairs(np.random.default_rng(5), 500, 0.05, 0.05)
-    assert paired_bootstrap(reference, candidate, np.random.default_rng(9)) == paired_bootstrap(reference, candidate, np.random.default_rng(9))
+    assert paired_bootstrap(reference, candidate, np.random.default_rng(9)) == paired_bootstrap(
+        reference, candidate, np.random.default_rng(9)
+    )
 
 
 def test_pairs_of_different_length_are_refused() -> None:
