@@ -1,0 +1,51 @@
+"""What can run a model here, in one table. Adding a runtime is one driver, one line and one test."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Callable, Dict, Tuple, Type
+
+from agent.errors import MissingRuntime, RequestInvalid
+from agent.protocol import Settings
+from agent.runtimes.base import BoundQuery as BoundQuery
+from agent.runtimes.base import Runtime, RuntimeAvailability, first_line
+from agent.runtimes.onnx import OnnxRuntime
+from agent.runtimes.selftest import onnx_self_test, tflite_self_test
+from agent.runtimes.tflite import TfliteRuntime, find_interpreter, package_version
+
+
+def _onnx_available() -> RuntimeAvailability:
+    try:
+        package = importlib.import_module("onnxruntime")
+    except Exception as error:  # an extension built for another numpy raises more than ImportError
+        return RuntimeAvailability(False, cause=f"onnxruntime: {first_line(error)}")
+    cause = onnx_self_test(package)
+    return RuntimeAvailability(cause is None, "onnxruntime", str(package.__version__), cause)
+
+
+def _tflite_available() -> RuntimeAvailability:
+    try:
+        package, module = find_interpreter()
+    except MissingRuntime as error:
+        return RuntimeAvailability(False, cause=error.message)
+    cause = tflite_self_test(module)
+    return RuntimeAvailability(cause is None, package, package_version(package, module), cause)
+
+
+#: name → driver and the proof that it works here.
+RUNTIMES: Dict[str, Tuple[Type[Runtime], Callable[[], RuntimeAvailability]]] = {
+    "onnx": (OnnxRuntime, _onnx_available),
+    "tflite": (TfliteRuntime, _tflite_available),
+}
+
+
+def create(name: str, settings: Settings) -> Runtime:
+    """Return the runtime of that name. Raises RequestInvalid for an unknown one, MissingRuntime where it is not installed, ProviderUnavailable."""
+    if name not in RUNTIMES:
+        raise RequestInvalid(f"unknown runtime {name!r}", f"use one of {', '.join(RUNTIMES)}")
+    return RUNTIMES[name][0](settings)
+
+
+def available() -> Dict[str, RuntimeAvailability]:
+    """Run a tiny model in every runtime and say which of them work here, and why the others do not."""
+    return {name: proof() for name, (_, proof) in RUNTIMES.items()}
