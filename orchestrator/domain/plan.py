@@ -33,6 +33,7 @@ class PlannedDataset(_Frozen):
     info: DatasetInfo
     inputs: PlannedInputs
     answers_sha256: str | None
+    answers_size_bytes: int | None = None
     slices: tuple[str, ...] = ()
 
 
