@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import DeviceReplyInvalid
+from agent.protocol import sample_columns
 
 Columns: TypeAlias = Mapping[str, Any]
+
+_REINSTALL = "the agent on the device wrote what the protocol does not allow; reinstall it and run again"
 
 #: Groups (classes, values of a slice column) of one kind that get metrics of their own.
 MOST_GROUPS = 256
@@ -56,21 +59,21 @@ class SampleAnswers:
 def check_samples(samples: Columns, sample_count: int) -> SampleAnswers:
     """Check and sort the ``samples`` stream (``agent.protocol.sample_columns``).
 
-    Raises DeviceReplyInvalid when a sample lies outside of the data set or is answered twice. Missing samples are allowed and counted.
+    Raises DeviceReplyInvalid when a column is missing or of another length, a sample lies outside of the data set or is answered twice.
+    Missing samples are allowed and counted.
     """
+    _check_columns(samples)
     index = np.asarray(samples["sample"]).astype(np.int64)
     if index.size and int(index.max()) >= sample_count:
         raise DeviceReplyInvalid(
             f"the device answered sample {int(index.max())} of a data set with {sample_count}",
-            "check the agent on the device, then run again",
+            _REINSTALL,
         )
     order = np.argsort(index, kind="stable")
     ordered = index[order]
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if repeated.size:
-        raise DeviceReplyInvalid(
-            f"the device answered sample {int(repeated[0])} more than once", "check the agent on the device, then run again"
-        )
+        raise DeviceReplyInvalid(f"the device answered sample {int(repeated[0])} more than once", _REINSTALL)
     ranks = sum(1 for name in samples if str(name).startswith("class_"))
 
     def stacked(stem: str, kind: type[np.generic]) -> NDArray[Any]:
@@ -87,6 +90,13 @@ def check_samples(samples: Columns, sample_count: int) -> SampleAnswers:
         scores=stacked("score", np.float32),
         sample_count=sample_count,
     )
+
+
+def _check_columns(samples: Columns) -> None:
+    ranks = sum(1 for name in samples if str(name).startswith("class_"))
+    for name, _ in sample_columns(ranks):
+        if name not in samples or np.shape(samples[name]) != np.shape(samples["sample"]):
+            raise DeviceReplyInvalid(f"the samples stream has no column {name!r} of its length", _REINSTALL)
 
 
 def labels_of(answers: Columns | None, sample_count: int) -> NDArray[np.int64] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri, stdtrit  # type: ignore[import-untyped]
+from scipy.special import bdtr, ndtri, stdtrit
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]

@@ -1,0 +1,244 @@
+"""The one place where metrics are made: from the streams and the outcome of one completed run to its metrics and its validity.
+
+Nothing here is random and nothing looks at a clock: the same traces give the same metrics, so ``recompute`` may run at any time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.errors import DeviceReplyInvalid
+from agent.protocol import OUTPUTS, PHASES, QUERIES, QUERY_COLUMNS, SAMPLES, TELEMETRY, TELEMETRY_COLUMNS, RunnerReport, RunOutcome
+from orchestrator.analysis.evaluators import EVALUATORS, EvaluationInput
+from orchestrator.analysis.latency import LatencySummary, latency_metrics, summarize_latency
+from orchestrator.analysis.metric_names import METRICS
+from orchestrator.analysis.samples import Columns, SampleAnswers, check_samples
+from orchestrator.analysis.telemetry import split_channels
+from orchestrator.analysis.validity import Evidence, assess
+from orchestrator.domain.results import Metric, ValidityRecord
+from orchestrator.domain.states import Emulation, Scenario, TaskKind
+
+#: Raised whenever the same traces give other metrics. 1 first release.
+ANALYSIS_VERSION = 1
+
+EMULATED_CPU = "emulated CPU: latency withheld"
+
+#: A duration or time beyond this (104 days in nanoseconds) is no measurement; sums of three stay far inside 64 bits.
+_LONGEST_NS = 2**53
+_DAMAGED = "the agent on the device wrote what the protocol does not allow; reinstall it and run again"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run says: its metrics in the order of METRICS, and how far they may be trusted."""
+
+    metrics: tuple[Metric, ...]
+    validity: ValidityRecord
+
+
+def compute(
+    *,
+    scenario: Scenario,
+    task: TaskKind,
+    sample_count: int,
+    streams: Mapping[str, Columns],
+    outcome: RunOutcome,
+    emulated: Emulation = Emulation.NONE,
+    class_names: tuple[str, ...] = (),
+    answers: Columns | None = None,
+    reference_outputs: Columns | None = None,
+    telemetry_hz: float = 0.0,
+    clock_offset_secs: float | None = None,
+    start_gate_c: tuple[float, float] | None = None,
+) -> Measured:
+    """Compute metrics and validity of one completed run.
+
+    ``streams`` maps the names of ``agent.protocol.STREAMS`` to columns (arrays or a DataFrame); a missing stream is an empty one.
+    ``answers`` has ``label`` and one column per slice, ``sample_count`` rows. ``reference_outputs`` is the ``outputs`` stream of
+    the reference variant, for the tensor task. ``clock_offset_secs`` is the device's UTC less the orchestrator's. Raises
+    DeviceReplyInvalid when a stream breaks the protocol.
+    """
+    runner = outcome.runner or RunnerReport()
+    queries = _checked_queries(streams.get(QUERIES))
+    summary = summarize_latency(queries)
+    common = _common_metrics(runner, summary, emulated)
+    samples: SampleAnswers | None = None
+    if scenario is Scenario.LATENCY:
+        metrics = [*common, *(_withheld(latency_metrics(summary)) if emulated is Emulation.CPU else latency_metrics(summary))]
+    else:
+        answered = streams.get(SAMPLES)
+        samples = check_samples(_no_samples() if answered is None else answered, sample_count)
+        given = EvaluationInput(samples, answers, class_names, streams.get(OUTPUTS), reference_outputs)
+        metrics = [*common, *_sample_metrics(samples), *EVALUATORS[task](given)]
+    evidence = _evidence(
+        scenario,
+        emulated,
+        runner,
+        outcome,
+        queries,
+        summary,
+        samples,
+        streams.get(TELEMETRY),
+        telemetry_hz,
+        clock_offset_secs,
+        start_gate_c,
+    )
+    return Measured(tuple(_finite(metric) for metric in metrics), assess(evidence))
+
+
+def _checked_queries(queries: Columns | None) -> Columns:
+    if queries is None:
+        return {name: np.empty(0, dtype=kind) for name, kind in QUERY_COLUMNS}
+    missing = [name for name, _ in QUERY_COLUMNS if name not in queries]
+    if missing:
+        raise DeviceReplyInvalid(f"the queries stream has no column {missing[0]!r}", _DAMAGED)
+    columns = {name: np.asarray(queries[name]) for name, _ in QUERY_COLUMNS}
+    if len({column.shape for column in columns.values()}) != 1 or any(column.dtype.kind != "u" for column in columns.values()):
+        raise DeviceReplyInvalid("the columns of the queries stream do not fit together", _DAMAGED)
+    if columns["phase"].size and int(columns["phase"].max()) >= len(PHASES):
+        raise DeviceReplyInvalid(f"a query names phase {int(columns['phase'].max())}; there are {len(PHASES)}", _DAMAGED)
+    for name in ("start_ns", "pre_ns", "invoke_ns", "post_ns"):
+        if columns[name].size and int(columns[name].max()) > _LONGEST_NS:
+            raise DeviceReplyInvalid(f"a query has {name} = {int(columns[name].max())}, more than 104 days", _DAMAGED)
+    return columns
+
+
+def _no_samples() -> Columns:
+    return {
+        "sample": np.empty(0, dtype=np.uint32),
+        "digest": np.empty(0, dtype=np.uint64),
+        "finite": np.empty(0, dtype=np.uint8),
+        "confidence": np.empty(0, dtype=np.float32),
+    }
+
+
+def _common_metrics(runner: RunnerReport, summary: LatencySummary, emulated: Emulation) -> list[Metric]:
+    first_ms = summary.first_ms if summary.first_ms is not None else _scaled(runner.first_query_ns, 1e6)
+    model_bytes = (
+        runner.peak_rss_bytes - runner.rss_before_load_bytes
+        if runner.peak_rss_bytes is not None and runner.rss_before_load_bytes is not None
+        else None
+    )
+    unreported = "the runner did not report it"
+    metrics = (
+        _plain("init_ms", _scaled(runner.load_ns, 1e6), unreported),
+        _plain("first_ms", first_ms, unreported),
+        _plain("peak_rss_mb", _scaled(runner.peak_rss_bytes, 1e6), unreported),
+        _plain("model_rss_mb", _scaled(model_bytes, 1e6), unreported),
+    )
+    if emulated is not Emulation.CPU:
+        return list(metrics)
+    with_emulator = "emulated CPU: memory holds the emulator too"
+    return [*_withheld(metrics[:2]), *(_plain(metric.name, None, with_emulator) for metric in metrics[2:])]
+
+
+def _sample_metrics(samples: SampleAnswers) -> list[Metric]:
+    return [
+        _plain("sample_count", float(samples.sample.size), ""),
+        _plain("non_finite_count", float(len(samples.non_finite_samples)), ""),
+    ]
+
+
+def _evidence(
+    scenario: Scenario,
+    emulated: Emulation,
+    runner: RunnerReport,
+    outcome: RunOutcome,
+    queries: Columns,
+    summary: LatencySummary,
+    samples: SampleAnswers | None,
+    telemetry: Columns | None,
+    telemetry_hz: float,
+    clock_offset_secs: float | None,
+    start_gate_c: tuple[float, float] | None,
+) -> Evidence:
+    telemetry = _checked_telemetry(telemetry)
+    window = _measured_window(queries, "steady" if scenario is Scenario.LATENCY else "accuracy")
+    whole = split_channels(telemetry, outcome.sensors)
+    time_ns = np.asarray(telemetry["time_ns"])
+    channels = whole
+    if window is not None:
+        cut = {name: channel.between(*window) for name, channel in whole.items()}
+        channels = {name: channel for name, channel in cut.items() if channel.value.size}
+        time_ns = time_ns[(time_ns >= window[0]) & (time_ns <= window[1])]
+    return Evidence(
+        scenario=scenario,
+        emulated=emulated,
+        runner=runner,
+        sensors=outcome.sensors,
+        channels=channels,
+        telemetry_ns=np.unique(time_ns),
+        telemetry_hz=telemetry_hz,
+        window_ns=window,
+        start_c={name: float(channel.value[0]) for name, channel in whole.items() if name.startswith("thermal.")},
+        start_gate_c=start_gate_c,
+        clock_max_khz=_clock_maxima(outcome.conditions),
+        clock_offset_secs=clock_offset_secs,
+        query_count=summary.query_count,
+        cv_percent=summary.cv_percent if emulated is not Emulation.CPU else None,
+        sample_count=samples.sample_count if samples else 0,
+        missing_count=samples.missing_count if samples else 0,
+        non_finite_samples=samples.non_finite_samples if samples else (),
+    )
+
+
+def _checked_telemetry(telemetry: Columns | None) -> Columns:
+    if telemetry is None:
+        return {name: np.empty(0, dtype=kind) for name, kind in TELEMETRY_COLUMNS}
+    missing = [name for name, _ in TELEMETRY_COLUMNS if name not in telemetry]
+    if missing:
+        raise DeviceReplyInvalid(f"the telemetry stream has no column {missing[0]!r}", _DAMAGED)
+    times: NDArray[Any] = np.asarray(telemetry["time_ns"])
+    if times.size and int(times.max()) > _LONGEST_NS:
+        raise DeviceReplyInvalid(f"a telemetry row lies at {int(times.max())} ns, more than 104 days", _DAMAGED)
+    return telemetry
+
+
+def _measured_window(queries: Columns, phase: str) -> tuple[int, int] | None:
+    """Return the first start and the last end of a phase, None when it has no query."""
+    rows = np.flatnonzero(np.asarray(queries["phase"]) == PHASES.index(phase))
+    if rows.size == 0:
+        return None
+    last = int(rows[-1])
+    end = sum(int(np.asarray(queries[name])[last]) for name in ("start_ns", "pre_ns", "invoke_ns", "post_ns"))
+    return int(np.asarray(queries["start_ns"])[rows[0]]), end
+
+
+def _clock_maxima(conditions: Mapping[str, Any]) -> dict[str, float]:
+    """Read the maximum of each clock policy, kHz; conditions come from the device, so anything else there is passed over."""
+    frequency = conditions.get("frequency")
+    if not isinstance(frequency, Mapping):
+        return {}
+    maxima = {str(policy): facts.get("max_khz") for policy, facts in frequency.items() if isinstance(facts, Mapping)}
+    return {policy: float(value) for policy, value in maxima.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+
+
+def _scaled(value: int | None, divisor: float) -> float | None:
+    return None if value is None else value / divisor
+
+
+def _plain(name: str, value: float | None, cause: str) -> Metric:
+    return Metric(name=name, value=value, unit=METRICS[name].unit, cause=cause if value is None else None)
+
+
+def _withheld(metrics: tuple[Metric, ...]) -> list[Metric]:
+    """Blank what tells a time; counts stay, for they are true under emulation too."""
+    return [
+        metric
+        if metric.name in ("query_count", "warmup_count")
+        else Metric(name=metric.name, value=None, unit=metric.unit, cause=EMULATED_CPU)
+        for metric in metrics
+    ]
+
+
+def _finite(metric: Metric) -> Metric:
+    """JSON and SQL hold no NaN; a number that is none becomes absent."""
+    if all(value is None or math.isfinite(value) for value in (metric.value, metric.low, metric.high)):
+        return metric
+    return Metric(name=metric.name, value=None, unit=metric.unit, count=metric.count, cause="the result is not a finite number")
