@@ -71,7 +71,7 @@ class ArtifactStore:
         """Store ``data`` and return its name; content that is there already is left alone, unless it is damaged: then it is replaced."""
         ref = ArtifactRef(hashlib.sha256(data).hexdigest(), len(data), kind)
         if not self._holds(ref):
-            with self._errors(ref.sha256), self._publish(ref.sha256) as target:
+            with self._errors(), self._publish(ref.sha256) as target:
                 target.write(data)
         return ref
 
@@ -85,7 +85,7 @@ class ArtifactStore:
             if self._holds(ref):
                 return ref
             source.seek(0)
-            with self._errors(ref.sha256), self._publish(ref.sha256) as target:
+            with self._errors(), self._publish(ref.sha256) as target:
                 if _copy(source, target) != ref.sha256:
                     raise DigestMismatch(f"{path} changed while it was stored", "let nothing write to it, then run again")
         return ref
@@ -127,7 +127,7 @@ class ArtifactStore:
             raise ArtifactsUrlInvalid(f"{self.url} is not a folder of this computer and no cache folder was given", "give a cache folder")
         cache = ArtifactStore(str(self._cache))
         if not cache.exists(sha256):
-            with self.open(sha256) as source, cache._errors(sha256), cache._publish(sha256) as target:
+            with self.open(sha256) as source, cache._errors(), cache._publish(sha256) as target:
                 if _copy(source, target) != sha256:
                     raise self._damaged(sha256)
         return Path(cache._place(sha256))
@@ -175,18 +175,18 @@ class ArtifactStore:
                 self._fs.mv(aside, place)
 
     @contextmanager
-    def _errors(self, sha256: str) -> Iterator[None]:
-        """Map what a disk or a remote driver raises; ours pass."""
+    def _errors(self, reading: str | None = None) -> Iterator[None]:
+        """Map what a disk or a remote driver raises while an artifact is read, or written; ours pass."""
         try:
             yield
         except EdgematrixError:
             raise
-        except FileNotFoundError as error:
-            raise self._missing(sha256) from error
         except OSError as error:
+            if reading is not None and isinstance(error, FileNotFoundError):
+                raise self._missing(reading) from error
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise DiskFull(f"no room to keep artifacts in {self.url}: {error}", f"free some space in {self.url}, then run again") from error
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+                raise DiskFull(f"no room for artifacts in {self.url}: {error}", f"free some space in {self.url}, then run again") from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
                 raise FolderUnwritable(
                     f"cannot keep artifacts in {self.url}: {error}",
                     f"make {self.url} writable for this user, or name another place in EDGEMATRIX_ARTIFACTS_URL",

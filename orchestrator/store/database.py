@@ -100,7 +100,7 @@ def migrate(engine: Engine) -> None:
                 f"the database is at revision {found!r}; this edgematrix knows revisions up to {HEAD_REVISION!r}",
                 "install the edgematrix that wrote it (or a newer one), or name another database in EDGEMATRIX_DATABASE_URL",
             )
-        strangers = sorted(inspect(connection).get_table_names()) if found is None else []
+        strangers = sorted(set(inspect(connection).get_table_names()) - {"alembic_version"}) if found is None else []
         if strangers:
             raise DatabaseForeign(
                 f"the database holds tables that edgematrix did not make: {', '.join(strangers[:5])}",

@@ -1,7 +1,7 @@
 """Time series as Parquet: one row per query, sample, reading or event, named by content in the artifact store.
 
-The columns of each stream are those of :mod:`agent.protocol`. A column of shape (rows, N) becomes a fixed-size list, which pandas and others
-read as one array per row.
+The columns of each stream are those of :mod:`agent.protocol`. A column of shape (rows, N) becomes a fixed-size list, which pandas and
+others read as one array per row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROWS_PER_GROUP = 4 * 1024 * 1024
 
 
 def write_trace(columns: Mapping[str, Column]) -> bytes:
-    """Return the columns as Parquet (zstd): arrays of shape (rows,) or (rows, N) with as many rows each; the same columns give the same bytes.
+    """Return the columns, of shape (rows,) or (rows, N) with as many rows each, as Parquet (zstd); the same columns give the same bytes.
 
     Raises ValueError for columns of different lengths or of more than two dimensions.
     """
@@ -70,8 +70,8 @@ def parse_trace(data: bytes, columns: Sequence[str] | None = None, *, name: str 
             raise TraceDamaged(f"trace {name} has no column {missing[0]!r}", f"it has {', '.join(file.schema_arrow.names)}")
         table = file.read(columns=None if columns is None else list(columns))
         return {column: _to_numpy(table.column(column)) for column in (columns or table.column_names)}
-    except (pa.ArrowException, OSError) as error:
-        raise TraceDamaged(f"trace {name} is not a whole Parquet file: {error}", "restore it from a backup, or run its job again") from error
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
+        raise TraceDamaged(f"trace {name} is not a whole Parquet file: {error}", "restore it from a backup") from error
 
 
 def _to_arrow(name: str, column: Column) -> Any:
