@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.protocol import Settings
+from orchestrator.domain.mistakes import SpecError
 from orchestrator.domain.plan import PlannedModel, ScenarioSettings
 from orchestrator.domain.spec import RUNTIME_PROVIDERS, Exclude, ExperimentSpec, Include, Model, Variant
 from orchestrator.domain.states import Scenario
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+MAX_CELLS = 1_000_000
 
 _KNOWN_PROVIDERS = frozenset(word for words in RUNTIME_PROVIDERS.values() for word in words)
 
@@ -42,19 +45,22 @@ def expand_cells(spec: ExperimentSpec) -> list[Cell]:
 
     ``repeat`` is the slowest axis, so that the repeats of all variants are interleaved and a slow drift of a device touches them alike.
     Settings that a runtime does not have are None or leave the cell out; what is the same after that stands once. ``include`` is applied
-    after ``exclude``.
+    after ``exclude``. Raises :class:`SpecError` for more than MAX_CELLS cells.
     """
-    repeats = {scenario: settings.repeats for scenario, settings in spec.scenarios.settings().items()}
-    points = dict.fromkeys(itertools.chain(_crossed(spec), _included(spec)))
+    repeats = {scenario: settings.repeats for scenario, settings in spec.scenario_settings().items()}
+    points = dict.fromkeys(itertools.islice(itertools.chain(_crossed(spec), _included(spec)), MAX_CELLS + 1))
     # An included point without an excluded device makes the same point that lacks some device superfluous.
     whole = {point[:6] for point in points if not point[6]}
     kept = [point for point in points if not point[6] or point[:6] not in whole]
+    if sum(repeats[point[4]] for point in kept) > MAX_CELLS:
+        message = f"the matrix has more than {MAX_CELLS} cells"
+        raise SpecError([spec.source.mistake(("settings",), message, "shorten an axis, lower the repeats, or exclude cells")])
     rounds = max(repeats.values())
     return [
         Cell(model, variant, environment, settings, scenario, repeat, device, not_devices)
         for repeat in range(rounds)
         for model, variant, environment, settings, scenario, device, not_devices in kept
-        if repeat < repeats.get(scenario, 1)
+        if repeat < repeats[scenario]
     ]
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from agent.errors import ConfigurationError
 from orchestrator.domain.mistakes import did_you_mean
 
 MAX_CHARACTERS = 1_000
@@ -31,13 +33,10 @@ class DeviceFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-class QueryInvalid(ValueError):  # noqa: N818  our errors are named by what happened
+class QueryInvalid(ConfigurationError):
     """An expression that is none; the message says what is wrong, ``remedy`` what to write."""
 
-    def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(f"{message} | {remedy}")
-        self.message = message
-        self.remedy = remedy
+    code: ClassVar[str] = "device_query_invalid"
 
 
 _Test = Callable[[DeviceFacts], bool]

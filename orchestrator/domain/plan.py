@@ -28,7 +28,7 @@ class PlannedInputs(_Frozen):
 
 
 class PlannedDataset(_Frozen):
-    """``inputs`` goes to the devices; ``answers`` (a Parquet artifact: ``label`` and one column per slice) never leaves the orchestrator."""
+    """``inputs`` goes to the devices; ``answers`` (a Parquet artifact: ``label`` and one column per slice) stays with the orchestrator."""
 
     info: DatasetInfo
     inputs: PlannedInputs

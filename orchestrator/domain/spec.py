@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from orchestrator.domain.device_query import parse_query
+from orchestrator.domain.device_query import QueryInvalid, parse_query
 from orchestrator.domain.mistakes import Source
 from orchestrator.domain.plan import Limits as PlannedLimits
 from orchestrator.domain.plan import ScenarioSettings
@@ -31,7 +31,10 @@ RUNTIME_PROVIDERS: dict[str, tuple[str, ...]] = {"onnx": ("default", "cpu"), "tf
 
 
 def _expression(text: str) -> str:
-    parse_query(text)
+    try:
+        parse_query(text)
+    except QueryInvalid as error:
+        raise ValueError(f"{error.message} | {error.remedy}") from error
     return text
 
 
@@ -239,6 +242,11 @@ class ExperimentSpec(_Frozen):
         copy = self.model_copy()
         copy._source = source
         return copy
+
+    def scenario_settings(self) -> dict[Scenario, ScenarioSettings]:
+        """Return the settings of every scenario that some cell runs; one that only ``include`` names has its defaults."""
+        named: dict[str, dict[str, Any]] = {entry.scenario: {} for entry in self.include if entry.scenario is not None}
+        return {**Scenarios.model_validate(named).settings(), **self.scenarios.settings()} if named else self.scenarios.settings()
 
     def task_of(self, model: Model) -> Task:
         """Return the model's task, else the spec's; ``parse_spec`` has made sure that there is one."""
