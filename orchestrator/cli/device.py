@@ -1,0 +1,96 @@
+"""``edgematrix device``: the physical things that jobs run on."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli.exit_codes import ExitCode
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Add, list, show and check devices.")
+
+
+@app.command()
+def add(
+    name: str = typer.Argument(..., help="A name of its own.", show_default=False),
+    profile: str | None = typer.Option(None, help="The kind of board; this computer's when absent. 'edgematrix profile list' shows them.", show_default=False),
+    root: str | None = typer.Option(None, help="The device's folder; below this installation's home when absent.", show_default=False),
+    label: list[str] = typer.Option([], help="KEY=VALUE, may be repeated; device expressions see it as label.KEY.", show_default=False),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> None:
+    """Add a device that this gateway reaches as local processes."""
+    from orchestrator.cli.output import message, print_json
+    from orchestrator.service import devices
+    from orchestrator.service.context import open_context
+
+    labels = {}
+    for item in label:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"'{item}' is not KEY=VALUE", param_hint="--label")
+        labels[key] = value
+    view = devices.add_local_device(open_context(), name, profile, labels, root)
+    if as_json:
+        print_json(view)
+    else:
+        message(f"device {view.name} added; next: edgematrix env add default --python PATH --device {view.name}, then: edgematrix device check {view.name}")
+
+
+@app.command("list")
+def list_devices(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
+    """List devices: health, what they run, where they are."""
+    from orchestrator.cli.output import message, print_json, print_table
+    from orchestrator.service import devices
+    from orchestrator.service.context import open_context
+
+    found = devices.list_devices(open_context())
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        message("no devices yet; 'edgematrix run SPEC' registers this computer, 'edgematrix device add' adds another")
+        return
+    rows = [
+        (
+            item.name,
+            item.profile,
+            item.health + (f": {item.health_reason}" if item.health_reason else ""),
+            "no" if item.emulated == "none" else f"EMULATED {item.emulated}",
+            item.running_job or "idle",
+            ", ".join(item.environments),
+            f"{item.gateway} ({item.transport})",
+            ", ".join(f"{key}={value}" for key, value in item.labels.items()),
+        )
+        for item in found
+    ]
+    print_table(None, ("device", "profile", "health", "emulated", "running", "environments", "gateway", "labels"), rows)
+
+
+@app.command()
+def show(
+    name: str = typer.Argument(..., help="The device's name.", show_default=False),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> None:
+    """Show everything known of one device."""
+    from orchestrator.cli.output import plain, print_json
+    from orchestrator.cli.tables import print_record
+    from orchestrator.service import devices
+    from orchestrator.service.context import open_context
+
+    view = devices.get_device(open_context(), name)
+    print_json(view) if as_json else print_record(plain(view))
+
+
+@app.command()
+def check(
+    name: str = typer.Argument(..., help="The device's name.", show_default=False),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> None:
+    """Check a device now and set its health by what is found. Exit code 3 when a check fails."""
+    from orchestrator.cli.output import print_checks, print_json
+    from orchestrator.service import devices
+    from orchestrator.service.context import open_context
+
+    checks = devices.check_device(open_context(), name)
+    print_json(checks) if as_json else print_checks(checks)
+    if any(item.status == "failed" for item in checks):
+        raise typer.Exit(ExitCode.INFRASTRUCTURE)

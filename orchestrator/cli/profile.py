@@ -1,0 +1,35 @@
+"""``edgematrix profile``: the kinds of boards."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List and show device profiles.")
+
+
+@app.command("list")
+def list_profiles(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
+    """List device profiles, and whether each was tried on the hardware itself."""
+    from orchestrator.cli.output import plain, print_json, print_table
+    from orchestrator.service import devices
+
+    profiles = devices.list_profiles()
+    if as_json:
+        print_json(profiles)
+        return
+    rows = [[plain(getattr(item, name, None)) for name in ("name", "title", "arch", "tried_on_hardware")] for item in profiles]
+    print_table(None, ("profile", "title", "arch", "tried on hardware"), rows)
+
+
+@app.command()
+def show(
+    name: str = typer.Argument(..., help="The profile's name.", show_default=False),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> None:
+    """Show one device profile."""
+    from orchestrator.cli.output import plain, print_json
+    from orchestrator.cli.tables import print_record
+    from orchestrator.service import devices
+
+    profile = devices.get_profile(name)
+    print_json(profile) if as_json else print_record(plain(profile))
