@@ -1,0 +1,18 @@
+"""A lab with a bench device in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.service.lab import Lab, make_lab
+
+
+@pytest.fixture()
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = make_lab(tmp_path / "home")
+    made.add_device("bench")
+    yield made
+    made.context.engine.dispose()
