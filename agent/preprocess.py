@@ -32,8 +32,9 @@ Step = Callable[[np.ndarray], np.ndarray]
 def compile_steps(steps: Sequence[Mapping[str, Any]], model_input: TensorInfo, sample_shape: Sequence[int], sample_dtype: str) -> Step:
     """Return the function that makes of one sample (``sample_shape``, ``sample_dtype``) the contiguous batch of one for ``model_input``.
 
-    Dimensions of the model below 1 are dynamic and take any size. Raises :class:`RequestInvalid` for malformed steps or steps that do not fit
-    the sample, :class:`ShapeMismatch` and :class:`DtypeMismatch` when what comes out is not what the model takes, with the step that mends it.
+    Dimensions of the model below 1 are dynamic and take any size. Raises :class:`RequestInvalid` for malformed steps or steps that do not
+    fit the sample, :class:`ShapeMismatch` and :class:`DtypeMismatch` when what comes out is not what the model takes, with the step that
+    mends it.
     """
     problems = check_steps(steps)
     if problems:
@@ -73,10 +74,14 @@ def _batch_shape(shape: Tuple[int, ...], model_input: TensorInfo) -> Tuple[int, 
     """Add the batch axis where the model has one more axis than the sample, and compare."""
     wanted = model_input.shape
     batch = (1, *shape) if len(shape) == len(wanted) - 1 else shape
-    if len(batch) == len(wanted) and all(have == want or want < 1 for have, want in zip(batch, wanted)):
+    if len(batch) == len(wanted) and _fits(batch, wanted):
         return batch
     message = f"the input steps give shape {list(batch)}, the model's input {model_input.name!r} takes {_shape_text(wanted)}"
     raise ShapeMismatch(message, _shape_remedy(batch, wanted))
+
+
+def _fits(batch: Sequence[int], wanted: Sequence[int]) -> bool:
+    return all(wanted[axis] == size or wanted[axis] < 1 for axis, size in enumerate(batch))
 
 
 def _shape_remedy(batch: Tuple[int, ...], wanted: Sequence[int]) -> str:
@@ -127,7 +132,8 @@ def _quantize(step: Mapping[str, Any], model_input: TensorInfo) -> Step:
     dtype = np.dtype(model_input.dtype)
     if dtype.name not in ("int8", "uint8", "int16", "uint16"):
         # float32 holds every value of these types exactly, and no runtime quantizes an input to a wider one
-        raise RequestInvalid(f"the step `quantize` makes 8 and 16 bit integers; {model_input.name!r} is {dtype.name}", "use the step `cast`")
+        message = f"the step `quantize` makes 8 and 16 bit integers; {model_input.name!r} is {dtype.name}"
+        raise RequestInvalid(message, "use the step `cast`")
     limits = np.iinfo(dtype)
     scale, zero_point = np.float32(model_input.scale), np.float32(model_input.zero_point)
     low, high = np.float32(limits.min), np.float32(limits.max)
@@ -226,7 +232,9 @@ _BUILDERS: Dict[str, Callable[[Mapping[str, Any], TensorInfo], Step]] = {
 
 
 def dequantizer(tensor: TensorInfo) -> Optional[Step]:
-    """Return the function from raw values of ``tensor`` to float32 ``(q - zero_point) * scale``, or None where it is not quantized per tensor."""
+    """Return the function from raw values of ``tensor`` to float32 ``(q - zero_point) * scale``, or None where it is not quantized per
+    tensor.
+    """
     if tensor.scale is None or tensor.zero_point is None:
         return None
     scale, zero_point = np.float32(tensor.scale), np.float32(tensor.zero_point)

@@ -6,9 +6,9 @@ One writer per file. A file is a header, then blocks::
     block    payload length, CRC-32 of the payload, sequence from 0, row count, CRC-32 of these four (u32 each), payload
     payload  for each column: one byte of encoding, then its values: 0 the plain values, 1 a u8 base and u4 offsets from it
 
-Everything is little-endian. Only ``<u8`` columns named ``*_ns`` use encoding 1, in every block where their span fits (4.29 s): a query of four
-stamps takes 21 bytes. A writer that dies leaves a torn tail, which is cut off and counted; damage before the tail is an error. A reader believes
-no size before it has checked it, so a hostile file raises :class:`SpoolDamaged` and never exhausts memory.
+Everything is little-endian. Only ``<u8`` columns named ``*_ns`` use encoding 1, in every block where their span fits (4.29 s): a query of
+four stamps takes 21 bytes. A writer that dies leaves a torn tail, which is cut off and counted; damage before the tail is an error. A
+reader believes no size before it has checked it, so a hostile file raises :class:`SpoolDamaged` and never exhausts memory.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _READ_BYTES = 4 * 1024 * 1024
 Columns = Dict[str, np.ndarray]
 
 
-class SpoolDamaged(InfrastructureError):
+class SpoolDamaged(InfrastructureError):  # noqa: N818 (as all of agent.errors)
     """A spool holds what its writer cannot have written."""
 
     code = "spool_damaged"
@@ -73,21 +73,23 @@ def storage_error(error: OSError, path: Path) -> EdgematrixError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFull(f"cannot write {path.name}: {said}", f"make room on the device's file system that holds {path.parent}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
-        return FolderUnwritable(f"cannot write {path.name}: {said}", f"give the agent's user a writable {path.parent}; each attempt needs a new folder")
+        remedy = f"give the agent's user a writable {path.parent}; each attempt needs a new folder"
+        return FolderUnwritable(f"cannot write {path.name}: {said}", remedy)
     return InfrastructureError(f"cannot write {path.name}: {said}", f"check the file system that holds {path.parent}")
 
 
 class SpoolWriter:
     """Write one spool: the file must not exist yet.
 
-    Raises :class:`DiskFull` or :class:`FolderUnwritable` (from the constructor too) when the file system refuses, ValueError for columns that do
-    not match.
+    Raises :class:`DiskFull` or :class:`FolderUnwritable` (from the constructor too) when the file system refuses, ValueError for columns
+    that do not match.
     """
 
     def __init__(self, path: Path, stream: str, columns: Sequence[Tuple[str, str]]) -> None:
         self._path = path
         self._columns = [(name, text, _dtype(text)) for name, text in columns]
-        text = json.dumps({"stream": stream, "columns": [[name, dtype] for name, dtype, _ in self._columns]}, separators=(",", ":")).encode()
+        layout = {"stream": stream, "columns": [[name, dtype] for name, dtype in columns]}
+        text = json.dumps(layout, separators=(",", ":")).encode()
         _read_layout(text)
         self._sequence = 0
         try:
@@ -185,7 +187,8 @@ class SpoolParser:
         if magic != _MAGIC:
             raise SpoolDamaged("this is not a spool: wrong magic", _REMEDY)
         if version not in READABLE_FORMATS:
-            raise SpoolDamaged(f"spool format {version}; this reader knows {READABLE_FORMATS}", "use agent and orchestrator of the same release")
+            message = f"spool format {version}; this reader knows {READABLE_FORMATS}"
+            raise SpoolDamaged(message, "use agent and orchestrator of the same release")
         if length > MAX_HEADER_BYTES:
             raise SpoolDamaged(f"a header of {length} bytes is more than the {MAX_HEADER_BYTES} allowed", _REMEDY)
         if len(self._buffer) < _HEADER.size + length:
@@ -297,7 +300,8 @@ def _read_layout(text: bytes) -> Tuple[str, List[Tuple[str, str]]]:
         raise SpoolDamaged("the header names no stream or no columns", _REMEDY)
     columns: List[Tuple[str, str]] = []
     for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair) and _COLUMN_NAME.fullmatch(pair[0])):
+        is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        if not is_pair or not _COLUMN_NAME.fullmatch(pair[0]):
             raise SpoolDamaged(f"column {len(columns)} of the header is malformed", _REMEDY)
         _dtype(pair[1])
         columns.append((pair[0], pair[1]))

@@ -37,7 +37,11 @@ STEP_DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "uint1
 #: sample without its batch axis, in order; ``agent.preprocess`` says what each does.
 STEP_PARAMETERS: Dict[str, Dict[str, StepParameter]] = {
     "dequantize": {"scale": StepParameter("positive"), "zero_point": StepParameter("integer")},
-    "resize": {"height": StepParameter("size"), "width": StepParameter("size"), "method": StepParameter("text", choices=("nearest", "bilinear"))},
+    "resize": {
+        "height": StepParameter("size"),
+        "width": StepParameter("size"),
+        "method": StepParameter("text", choices=("nearest", "bilinear")),
+    },
     "layout": {"from": StepParameter("axes"), "to": StepParameter("axes")},
     "scale": {"factor": StepParameter("number"), "offset": StepParameter("number", required=False)},
     "normalize": {"mean": StepParameter("numbers"), "std": StepParameter("numbers")},

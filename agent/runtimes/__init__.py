@@ -8,7 +8,8 @@ from typing import Callable, Dict, Tuple, Type
 from agent.errors import MissingRuntime, RequestInvalid
 from agent.protocol import Settings
 from agent.runtimes.base import BoundQuery as BoundQuery
-from agent.runtimes.base import Runtime, RuntimeAvailability, first_line
+from agent.runtimes.base import Runtime as Runtime
+from agent.runtimes.base import RuntimeAvailability, first_line
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.selftest import onnx_self_test, tflite_self_test
 from agent.runtimes.tflite import TfliteRuntime, find_interpreter, package_version
@@ -17,7 +18,7 @@ from agent.runtimes.tflite import TfliteRuntime, find_interpreter, package_versi
 def _onnx_available() -> RuntimeAvailability:
     try:
         package = importlib.import_module("onnxruntime")
-    except Exception as error:  # an extension built for another numpy raises more than ImportError
+    except Exception as error:  # noqa: BLE001 (an extension built for another numpy raises more than ImportError)
         return RuntimeAvailability(False, cause=f"onnxruntime: {first_line(error)}")
     cause = onnx_self_test(package)
     return RuntimeAvailability(cause is None, "onnxruntime", str(package.__version__), cause)
@@ -40,7 +41,9 @@ RUNTIMES: Dict[str, Tuple[Type[Runtime], Callable[[], RuntimeAvailability]]] = {
 
 
 def create(name: str, settings: Settings) -> Runtime:
-    """Return the runtime of that name. Raises RequestInvalid for an unknown one, MissingRuntime where it is not installed, ProviderUnavailable."""
+    """Return the runtime of that name. Raises RequestInvalid for an unknown one, MissingRuntime where it is not installed,
+    ProviderUnavailable.
+    """
     if name not in RUNTIMES:
         raise RequestInvalid(f"unknown runtime {name!r}", f"use one of {', '.join(RUNTIMES)}")
     return RUNTIMES[name][0](settings)

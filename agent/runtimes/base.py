@@ -1,8 +1,8 @@
 """The small interface of a runtime. The public methods check and wrap; a driver overrides what begins with one underscore.
 
-What belongs to which stage of a query is the same for all runtimes: **pre** is the input steps and handing the batch to the runtime, **invoke** the
-runtime's own call and nothing else (``Interpreter.invoke``, ``InferenceSession.run``), **post** is fetching the outputs and dequantizing them.
-``bind`` returns bare callables for the three, so that the query loop calls the runtime without a layer between.
+What belongs to which stage of a query is the same for all runtimes: **pre** is the input steps and handing the batch to the runtime,
+**invoke** the runtime's own call and nothing else (``Interpreter.invoke``, ``InferenceSession.run``), **post** is fetching the outputs and
+dequantizing them. ``bind`` returns bare callables for the three, so that the query loop calls the runtime without a layer between.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Runtime(ABC):
             )
 
     def bind(self, example: np.ndarray) -> BoundQuery:
-        """Prepare for batches like ``example`` and return the calls of one query; the loop that makes them belongs inside :meth:`querying`."""
+        """Prepare for batches like ``example`` and return the calls of one query; the loop that makes them belongs inside
+        :meth:`querying`.
+        """
         with self.querying():
             return self._bind(example)
 
@@ -95,14 +97,14 @@ class Runtime(ABC):
         """
         try:
             return self._placement(model, example, scratch)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a fact beside the result must not cost the result)
             return Placement(asked=self.settings.provider, used=[], cause=f"{type(error).__name__}: {error}"[:500])
 
     @abstractmethod
     def facts(self) -> Dict[str, str]:
         """Return name, package and version of the runtime and every setting it was really given."""
 
-    def _check_file(self, model: Path) -> None:
+    def _check_file(self, model: Path) -> None:  # noqa: B027 (a driver may know better)
         """Nothing to look at unless a driver knows better."""
 
     @abstractmethod

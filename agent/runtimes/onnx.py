@@ -28,7 +28,9 @@ _DTYPES = {"float": "float32", "double": "float64"}
 
 
 class OnnxRuntime(Runtime):
-    """One ``InferenceSession``: sequential, ``num_threads`` threads inside an operator, one between operators. QDQ models have float inputs and outputs."""
+    """One ``InferenceSession``: sequential, ``num_threads`` threads inside an operator, one between operators. QDQ models have float
+    inputs and outputs.
+    """
 
     name = "onnx"
 
@@ -36,7 +38,7 @@ class OnnxRuntime(Runtime):
         super().__init__(settings)
         try:
             self._package: Any = importlib.import_module("onnxruntime")
-        except Exception as error:  # an extension built for another numpy raises more than ImportError
+        except Exception as error:
             message = f"no working onnxruntime here: {first_line(error)}"
             raise MissingRuntime(message, "install onnxruntime in the device's environment") from error
         self._provider = self._find_provider()
@@ -64,7 +66,8 @@ class OnnxRuntime(Runtime):
         for provider in present:
             if provider.lower() in (asked, f"{asked}executionprovider"):
                 return provider
-        known = ", ".join(["default", "cpu"] + [provider.replace("ExecutionProvider", "").lower() for provider in present if provider != _CPU])
+        others = [provider.replace("ExecutionProvider", "").lower() for provider in present if provider != _CPU]
+        known = ", ".join(["default", "cpu", *others])
         message = f"this onnxruntime {self._package.__version__} has no execution provider {self.settings.provider!r}"
         raise ProviderUnavailable(message, f"use one of {known}, or install a build of onnxruntime that brings it")
 
@@ -123,8 +126,8 @@ class OnnxRuntime(Runtime):
     def _translate(self, error: Exception, otherwise: type[EdgematrixError], message: str) -> EdgematrixError:
         said = first_line(error)
         lowered = said.lower()
-        unsupported = type(error).__name__ == "NotImplemented" or "not implemented" in lowered or "could not find an implementation" in lowered
-        if unsupported or "is not a registered function/op" in lowered or "no op registered" in lowered:
+        signs = ("not implemented", "could not find an implementation", "is not a registered function/op", "no op registered")
+        if type(error).__name__ == "NotImplemented" or any(sign in lowered for sign in signs):
             remedy = "use a newer onnxruntime on the device, or export the model without this operator"
             return UnsupportedOperator(f"onnxruntime {self._package.__version__} lacks an operator of the model: {said}", remedy)
         if "model ir version" in lowered or "opset" in lowered:
@@ -140,6 +143,7 @@ def _tensor(item: Any) -> TensorInfo:
     """Describe one input or output; symbolic and unknown sizes become -1."""
     inner = item.type[len("tensor(") : -1] if item.type.startswith("tensor(") else ""
     if inner in ("", "string"):
-        raise ShapeMismatch(f"{item.name!r} is {item.type}; only tensors of numbers can be measured", "export the model without this input or output")
+        message = f"{item.name!r} is {item.type}; only tensors of numbers can be measured"
+        raise ShapeMismatch(message, "export the model without this input or output")
     shape = [size if isinstance(size, int) and size >= 0 else -1 for size in item.shape or []]
     return TensorInfo(str(item.name), shape, _DTYPES.get(inner, inner))

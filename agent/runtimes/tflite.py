@@ -18,7 +18,8 @@ from agent.runtimes.tflite_file import check_tflite_file
 #: Where an interpreter may come from, in order of preference: distribution and module.
 PACKAGES = (("tflite-runtime", "tflite_runtime.interpreter"), ("ai-edge-litert", "ai_edge_litert.interpreter"))
 
-#: Our words for what may run the nodes: the package's own choice (XNNPACK where it was built in), XNNPACK for sure, the built-in kernels alone.
+#: Our words for what may run the nodes: the package's own choice (XNNPACK where it was built in), XNNPACK for sure, the built-in kernels
+#: alone.
 PROVIDERS = ("default", "xnnpack", "builtin")
 
 _DELEGATE = "DELEGATE"
@@ -93,9 +94,9 @@ class TfliteRuntime(Runtime):
     def _placement(self, model: Path, example: np.ndarray, scratch: Path) -> Placement:
         """Count the primary subgraph's nodes by who runs them.
 
-        A delegate adds a DELEGATE node and leaves the nodes it replaces in the list (tflite-runtime 2.14 and ai-edge-litert 1.2 to 2.3 alike), so
-        the replaced ones are those on a path from the delegate node's outputs back to its inputs. The only delegate we ever load is the package's
-        own default, XNNPACK.
+        A delegate adds a DELEGATE node and leaves the nodes it replaces in the list (tflite-runtime 2.14 and ai-edge-litert 1.2 to 2.3
+        alike), so the replaced ones are those on a path from the delegate node's outputs back to its inputs. The only delegate we ever
+        load is the package's own default, XNNPACK.
         """
         operations = self._interpreter._get_ops_details()
         delegated: Set[int] = set()
@@ -121,16 +122,18 @@ class TfliteRuntime(Runtime):
 
 
 def find_interpreter() -> Tuple[str, Any]:
-    """Return the distribution and the interpreter module to use: the first that can be imported, or of several the first that runs a tiny model.
+    """Return the distribution and the interpreter module to use: the first that can be imported, or of several the first that runs a tiny
+    model.
 
-    tflite-runtime is imported by numpy 2 without complaint and fails at the first model; only running one tells. Raises :class:`MissingRuntime`.
+    tflite-runtime is imported by numpy 2 without complaint and fails at the first model; only running one tells. Raises
+    :class:`MissingRuntime`.
     """
     found: List[Tuple[str, Any]] = []
     causes: List[str] = []
     for package, module_name in PACKAGES:
         try:
             found.append((package, importlib.import_module(module_name)))
-        except Exception as error:  # an extension built for another numpy raises more than ImportError
+        except Exception as error:  # noqa: BLE001 (an extension built for another numpy raises more than ImportError)
             causes.append(f"{package}: {first_line(error)}")
     if not found:
         raise MissingRuntime(f"no TensorFlow Lite interpreter here ({'; '.join(causes)})", _REMEDY_INSTALL)

@@ -1,7 +1,7 @@
 """A look at a TFLite file before the runtime sees it.
 
-tflite-runtime 2.14 does not verify the FlatBuffer and ends in a segmentation fault on a file cut short. This check follows every reference that
-the interpreter follows while loading (``schema.fbs`` version 3): each must stay inside the file, and each index inside its list.
+tflite-runtime 2.14 does not verify the FlatBuffer and ends in a segmentation fault on a file cut short. This check follows every reference
+that the interpreter follows while loading (``schema.fbs`` version 3): each must stay inside the file, and each index inside its list.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def check_tflite_file(path: Path) -> None:
                 raise ModelRejected(f"the model is not a TFLite file: its identifier is {data[4:8]!r}, not b'TFL3'", _REMEDY)
             try:
                 _check_model(data)
-            except (struct.error, _Outside) as error:
+            except (struct.error, _OutsideError) as error:
                 raise ModelRejected(f"the model is damaged or cut short ({path.stat().st_size} bytes): {error}", _REMEDY) from error
 
 
-class _Outside(Exception):
+class _OutsideError(Exception):
     """A reference that leaves the file or its list."""
 
 
@@ -58,10 +58,10 @@ class _Table:
         self._position = position
         self._vtable = position - _I32.unpack_from(data, position)[0]
         if self._vtable < 0:
-            raise _Outside("a table begins before the file")
+            raise _OutsideError("a table begins before the file")
         self._vtable_bytes = _U16.unpack_from(data, self._vtable)[0]
         if self._vtable + self._vtable_bytes > len(data):
-            raise _Outside("a table's description ends after the file")
+            raise _OutsideError("a table's description ends after the file")
 
     def _at(self, field: int) -> Optional[int]:
         slot = 4 + 2 * field
@@ -82,7 +82,7 @@ class _Table:
         start = at + _U32.unpack_from(self._data, at)[0]
         count = _U32.unpack_from(self._data, start)[0]
         if start + 4 + count * item_bytes > len(self._data):
-            raise _Outside("a list ends after the file")
+            raise _OutsideError("a list ends after the file")
         return start + 4, count
 
     def tables(self, field: int) -> Iterator[_Table]:
@@ -102,14 +102,14 @@ def _check_model(data: _Data) -> None:
     for buffer in model.tables(_MODEL_BUFFERS):
         buffer.vector(_BUFFER_DATA, 1)
         if buffer.number(_BUFFER_OFFSET, _U64) + buffer.number(_BUFFER_SIZE, _U64) > len(data):
-            raise _Outside("a buffer ends after the file")
+            raise _OutsideError("a buffer ends after the file")
         buffer_count += 1
     subgraph_count = 0
     for subgraph in model.tables(_MODEL_SUBGRAPHS):
         _check_subgraph(subgraph, operator_code_count, buffer_count)
         subgraph_count += 1
     if not subgraph_count:
-        raise _Outside("there is no graph in it")
+        raise _OutsideError("there is no graph in it")
 
 
 def _check_subgraph(subgraph: _Table, operator_code_count: int, buffer_count: int) -> None:
@@ -118,15 +118,15 @@ def _check_subgraph(subgraph: _Table, operator_code_count: int, buffer_count: in
         tensor.vector(_TENSOR_SHAPE, 4)
         tensor.vector(_TENSOR_NAME, 1)
         if tensor.number(_TENSOR_BUFFER, _U32) >= max(buffer_count, 1):
-            raise _Outside("a tensor names a buffer that is not there")
+            raise _OutsideError("a tensor names a buffer that is not there")
         tensor_count += 1
     _check_indices(subgraph.indices(_SUBGRAPH_INPUTS) + subgraph.indices(_SUBGRAPH_OUTPUTS), tensor_count)
     for operator in subgraph.tables(_SUBGRAPH_OPERATORS):
         if operator.number(_OPERATOR_OPCODE, _U32) >= operator_code_count:
-            raise _Outside("an operator names a code that is not there")
+            raise _OutsideError("an operator names a code that is not there")
         _check_indices(operator.indices(_OPERATOR_INPUTS) + operator.indices(_OPERATOR_OUTPUTS), tensor_count)
 
 
 def _check_indices(indices: List[int], tensor_count: int) -> None:
     if any(not _OPTIONAL_TENSOR <= index < tensor_count for index in indices):
-        raise _Outside("a tensor is named that is not there")
+        raise _OutsideError("a tensor is named that is not there")

@@ -1,11 +1,13 @@
 """Build the two tiny models that agent/runtimes/selftest.py holds: y = x·Wᵀ + b with W = [[1, 2], [3, 4]], b = [0.5, -0.5].
 
-Run in the orchestrator's environment, which has onnx, tflite and flatbuffers: ``python tests/unit/agent/build_selftest_models.py`` prints both as base64.
+Run in the orchestrator's environment, which has onnx, tflite and flatbuffers: ``python tests/unit/agent/build_selftest_models.py`` prints
+both as base64.
 """
 
 from __future__ import annotations
 
 import base64
+import sys
 import textwrap
 
 import flatbuffers
@@ -97,5 +99,5 @@ def tflite_model() -> bytes:
 
 if __name__ == "__main__":
     for name, model in (("ONNX_MODEL", onnx_model()), ("TFLITE_MODEL", tflite_model())):
-        print(name, len(model))
-        print("\n".join(textwrap.wrap(base64.b64encode(model).decode(), 120)))
+        text = "\n".join(textwrap.wrap(base64.b64encode(model).decode(), 120))
+        sys.stdout.write(f"{name} {len(model)}\n{text}\n")
