@@ -29,17 +29,45 @@ def auc_delong(scores: FloatArray, anomalous: NDArray[np.bool_], confidence: flo
     made on the logit scale, which keeps it inside (0, 1). A score that is not finite counts as wrong: lowest for an anomaly,
     highest for a normal sample.
     """
-    scores = np.where(np.isfinite(scores), scores, np.where(anomalous, -np.inf, np.inf))
-    positive, negative = scores[anomalous], scores[~anomalous]
-    m, n = positive.size, negative.size
+    m, n = int(np.count_nonzero(anomalous)), int(np.count_nonzero(~anomalous))
     if m == 0 or n == 0:
         return Undetermined(f"{m} anomalous and {n} normal samples; a curve needs at least one of each")
-    pooled = _midranks(np.concatenate([positive, negative]))
-    # Share of the other kind that each sample is ranked above.
-    of_positive = (pooled[:m] - _midranks(positive)) / n
-    of_negative = 1 - (pooled[m:] - _midranks(negative)) / m
+    of_positive, of_negative = placements(scores, anomalous)
     auc = float(of_positive.mean())
     return AucSummary(auc, _interval(auc, of_positive, of_negative, confidence), n, m)
+
+
+def auc_difference(
+    reference: FloatArray, candidate: FloatArray, anomalous: NDArray[np.bool_], confidence: float = 0.95
+) -> Interval | Undetermined:
+    """Candidate's area less the reference's over the same samples (DeLong's paired test:
+
+    both are ranked, so their errors are correlated).
+    """
+    m, n = int(np.count_nonzero(anomalous)), int(np.count_nonzero(~anomalous))
+    if m < 2 or n < 2:
+        return Undetermined(f"{m} anomalous and {n} normal samples; the spread needs at least two of each")
+    base, other = placements(reference, anomalous), placements(candidate, anomalous)
+    estimate = float(other[0].mean() - base[0].mean())
+    variance = float(np.var(other[0] - base[0], ddof=1)) / m + float(np.var(other[1] - base[1], ddof=1)) / n
+    if variance <= 0:
+        return Undetermined("both rank every pair of samples alike, so the spread of their difference was not seen")
+    half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(variance)
+    return Interval(estimate, max(-1.0, estimate - half), min(1.0, estimate + half), confidence, "paired DeLong")
+
+
+def placements(scores: FloatArray, anomalous: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Share of normal samples that each anomaly is ranked above, and share of anomalies that each normal sample is ranked below;
+    ties count half.
+
+    The mean of either is the area under the curve. A score that is not finite counts as wrong.
+    """
+    scores = np.where(np.isfinite(scores), scores, np.where(anomalous, -np.inf, np.inf))
+    positive, negative = scores[anomalous], scores[~anomalous]
+    pooled = _midranks(np.concatenate([positive, negative]))
+    of_positive: FloatArray = (pooled[: positive.size] - _midranks(positive)) / negative.size
+    of_negative: FloatArray = 1 - (pooled[positive.size :] - _midranks(negative)) / positive.size
+    return of_positive, of_negative
 
 
 def _interval(auc: float, of_positive: FloatArray, of_negative: FloatArray, confidence: float) -> Interval | Undetermined:

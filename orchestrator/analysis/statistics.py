@@ -6,6 +6,7 @@ All functions are pure; randomness comes in as a ``numpy.random.Generator``. An 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,15 @@ class Undetermined:
     """A number that cannot be known from what was measured, and why."""
 
     cause: str
+
+
+def content_rng(*parts: str) -> np.random.Generator:
+    """Return a generator seeded by content (job keys, digests):
+
+    the same comparison gives the same interval wherever and whenever it is made.
+    """
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> Interval:
