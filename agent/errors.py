@@ -7,11 +7,14 @@ EdgematrixError
 │   ├── FolderUnwritable         a state folder cannot be written
 │   ├── StaleFence               a newer lease owns this device
 │   ├── RunLost                  the run vanished from the device without an outcome
+│   ├── RunOrphaned              nobody read the run for too long, so it ended itself
+│   ├── DeviceBusy               another run still lives on this device
 │   ├── RunnerKilled             something outside killed the run (SIGKILL: often the kernel, out of memory)
 │   ├── DeviceUnreachable        the transport could not reach the device
 │   └── DeviceReplyInvalid       the device answered something that the protocol does not allow
 ├── ConfigurationError       the request is wrong; the same request will fail again
 │   ├── RequestInvalid           a message that does not follow the protocol
+│   ├── MachineUnsupported       the agent does not run on this kind of processor or interpreter
 │   ├── MissingRuntime           the environment cannot run this model format
 │   ├── ProviderUnavailable      the delegate or execution provider asked for is not there
 │   ├── ShapeMismatch            the inputs do not have the shape the model takes
@@ -21,7 +24,8 @@ EdgematrixError
 │   ├── ModelRejected            the runtime refuses to load the file
 │   ├── UnsupportedOperator      the runtime lacks an operator of the model
 │   ├── InvokeFailed             the runtime loaded the model and refuses to run it
-│   └── RuntimeCrashed           the runtime died (segmentation fault, abort)
+│   ├── RuntimeCrashed           the runtime died (segmentation fault, abort)
+│   └── RunTimeout               the run took longer than it was given
 └── InternalError            our own mistake; the message carries the traceback
 """
 
@@ -74,6 +78,14 @@ class RunLost(InfrastructureError):
     code = "run_lost"
 
 
+class RunOrphaned(InfrastructureError):
+    code = "run_orphaned"
+
+
+class DeviceBusy(InfrastructureError):
+    code = "device_busy"
+
+
 class RunnerKilled(InfrastructureError):
     code = "runner_killed"
 
@@ -93,6 +105,10 @@ class ConfigurationError(EdgematrixError):
 
 class RequestInvalid(ConfigurationError):
     code = "request_invalid"
+
+
+class MachineUnsupported(ConfigurationError):
+    code = "machine_unsupported"
 
 
 class MissingRuntime(ConfigurationError):
@@ -134,6 +150,10 @@ class InvokeFailed(JobError):
 
 class RuntimeCrashed(JobError):
     code = "runtime_crashed"
+
+
+class RunTimeout(JobError):
+    code = "run_timeout"
 
 
 class InternalError(EdgematrixError):
