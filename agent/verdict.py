@@ -1,0 +1,84 @@
+"""Says how an attempt ended, from how its runner ended: pure rules."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+from agent import errors, protocol
+
+#: Signals by which a native library dies of its own doing; any other signal came from outside.
+_CRASHES = frozenset(
+    (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS, signal.SIGQUIT)
+)
+_TAIL_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class RunnerEnd:
+    """How the runner ended: exit status (negative: the signal), its report or why there is none, its last words, the machine's memory."""
+
+    status: int
+    report: Optional[protocol.RunnerReport]
+    report_problem: str
+    stderr_tail: str
+    memory_available_bytes: Optional[int]
+    out_of_memory_kills: int
+
+
+def judge(end: RunnerEnd) -> Tuple[str, Optional[Dict[str, Any]]]:
+    """Return status and error of an attempt whose runner ended by itself (or by somebody other than the supervisor)."""
+    if end.status == 0 and end.report is not None and end.report.error is None:
+        return "completed", None
+    error = _error(end)
+    return "error", error
+
+
+def parse_report(data: Optional[bytes]) -> Tuple[Optional[protocol.RunnerReport], str]:
+    """Return the runner's report, or None and what is wrong with it."""
+    if data is None:
+        return None, "there is no report"
+    try:
+        return protocol.from_json(protocol.RunnerReport, data.decode("utf-8")), ""
+    except (UnicodeDecodeError, errors.RequestInvalid) as error:
+        return None, f"the report is damaged: {error}"
+
+
+def _error(end: RunnerEnd) -> Dict[str, Any]:
+    said = f"; it said last: {end.stderr_tail[-_TAIL_CHARACTERS:].strip()}" if end.stderr_tail.strip() else ""
+    if end.status < 0:
+        return _signal_error(end, said).to_json()
+    if end.report is not None and end.report.error is not None:
+        return end.report.error
+    if end.status == 0:
+        return errors.InternalError(f"the runner ended well, but {end.report_problem}{said}", "report this with the run's folder").to_json()
+    if end.report is None and "Traceback (most recent call last)" not in end.stderr_tail:
+        return errors.RuntimeCrashed(
+            f"the runtime ended the process with exit status {end.status}{said}", "try the model on another runtime or version"
+        ).to_json()
+    if end.report is not None:
+        # An orderly end without an error and without success: somebody sent it SIGTERM.
+        return errors.RunnerKilled(f"something outside asked the runner to end{said}", "see who stops processes on this device").to_json()
+    return errors.InternalError(f"the runner ended with exit status {end.status} and {end.report_problem}{said}").to_json()
+
+
+def _signal_error(end: RunnerEnd, said: str) -> errors.EdgematrixError:
+    number = -end.status
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number in _CRASHES:
+        return errors.RuntimeCrashed(
+            f"the runtime crashed with {name}{said}",
+            "this model crashes this runtime on this device: try another runtime, version or provider",
+        )
+    memory = "" if end.memory_available_bytes is None else f"; {end.memory_available_bytes / 1e6:.0f} MB of memory were free shortly before"
+    if number == signal.SIGKILL and end.out_of_memory_kills > 0:
+        return errors.RunnerKilled(
+            f"the runner was killed while the kernel ended {end.out_of_memory_kills} process(es) for lack of memory{memory}",
+            "free memory on the device, or use a smaller model",
+        )
+    remedy = "see the device's kernel log; the job is tried again"
+    return errors.RunnerKilled(f"something outside ended the runner with {name}{memory}{said}", remedy)
