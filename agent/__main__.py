@@ -1,0 +1,116 @@
+"""``PYTHON agent.pyz COMMAND``: one JSON line on stdout, exit status 0 for ``{"ok": true, ...}`` and 1 for ``{"ok": false, "error":
+...}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Dict, NoReturn, Optional, Sequence
+
+from agent import device, launch, layout, protocol
+from agent.errors import EdgematrixError, InternalError, RequestInvalid
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run one command and return its exit status."""
+    try:
+        asked = _parser().parse_args(arguments)
+        if asked.command == "runner":
+            return _runner(asked)
+        reply, status = {"ok": True, **_answer(asked)}, 0
+    except EdgematrixError as error:
+        reply, status = {"ok": False, "error": error.to_json()}, 1
+    except Exception:  # noqa: BLE001 (the orchestrator reads stdout: even our own mistakes must arrive as a record)
+        reply, status = {"ok": False, "error": InternalError(traceback.format_exc()[-4000:], "report this").to_json()}, 1
+    sys.stdout.write(json.dumps(reply, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+    return status
+
+
+def _answer(asked: argparse.Namespace) -> Dict[str, Any]:
+    archive = launch.running_archive()
+    if asked.command == "hello":
+        return device.hello(archive)
+    if asked.command == "facts":
+        return device.facts(archive)
+    root = _root(asked.root)
+    if asked.command == "contents":
+        return device.contents(root)
+    if asked.command == "verify":
+        return device.verify(root, asked.sha256)
+    if asked.command == "ps":
+        return device.ps(root)
+    if asked.command == "start":
+        return _start(archive, root, asked)
+    runs = {"status": device.status, "cancel": device.cancel, "clean": device.clean}
+    return runs[asked.command](root, asked.name, asked.fence)
+
+
+def _start(archive: Optional[Path], root: Path, asked: argparse.Namespace) -> Dict[str, Any]:
+    argv = launch.runner_argv(archive, launch.own_command_line(), sys.argv[0], sys.executable, root, asked.name)
+    agent_sha256 = device.archive_sha256(archive)
+
+    def detach(folder: Path, request: protocol.RunRequest, lock: int) -> None:
+        launch.detach(root, folder, request, argv, agent_sha256, lock)
+
+    return device.start(root, asked.name, asked.fence, detach)
+
+
+def _runner(asked: argparse.Namespace) -> int:
+    """Become the runner of a run: for the supervisor only. Prints no JSON; its report is a file."""
+    from agent import runner_process
+
+    runner_process.prepare(asked.supervisor)
+    folder = layout.run_folder(_root(asked.root), asked.name)
+    from agent import runner
+
+    return runner.main(folder, _root(asked.root))
+
+
+def _root(text: str) -> Path:
+    root = Path(os.path.abspath(text))
+    if root == Path(root.anchor):
+        raise RequestInvalid(f"{root} is no root for a device", "give a folder of its own")
+    return root
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RequestInvalid(message, self.format_usage().strip())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="agent.pyz", description="edgematrix on the device")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands.add_parser("hello", help="who answers here, and whether the agent can work on this machine")
+    commands.add_parser("facts", help="conditions and environment; every runtime runs a tiny model")
+    for name, told in (
+        ("contents", "list models and inputs on this device"),
+        ("verify", "check one of them against its digest, and remove it when it is wrong"),
+        ("ps", "list all runs on this device"),
+        ("start", "start a pushed run"),
+        ("status", "what is true of a run; a higher fence adopts it"),
+        ("cancel", "ask a run to end"),
+        ("clean", "remove a run that has ended"),
+        ("runner", "internal: what the supervisor starts"),
+    ):
+        command = commands.add_parser(name, help=told)
+        if name == "verify":
+            command.add_argument("sha256")
+        elif name not in ("contents", "ps"):
+            command.add_argument("name")
+        command.add_argument("--root", required=True)
+        if name in ("start", "status", "cancel", "clean"):
+            command.add_argument("--fence", type=int, required=True)
+        if name == "runner":
+            command.add_argument("--supervisor", type=int, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
