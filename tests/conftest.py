@@ -1,7 +1,7 @@
 """Real servers for tests: PostgreSQL and Redis on Unix sockets in folders of their own, started when a test first asks for one.
 
-This file is also read where only the agent's packages are installed, on Python 3.9: it imports nothing of the orchestrator but inside of fixtures.
-Each pytest-xdist worker starts its own servers. They are children that die with the worker, however it dies.
+This file is also read where only the agent's packages are installed, on Python 3.9: it imports nothing of the orchestrator but inside of
+fixtures. Each pytest-xdist worker starts its own servers. They are children that die with the worker, however it dies.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import pytest
 
 START_DEADLINE_SECS = 60.0
 
 
-@pytest.fixture()
+@pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The address of a SQLite database that does not exist yet."""
     return "sqlite:///{}".format(tmp_path / "edgematrix.db")
@@ -49,7 +50,7 @@ def postgres_socket() -> Iterator[Path]:
             yield folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def postgres_url(postgres_socket: Path) -> Iterator[str]:
     """The address of an empty PostgreSQL database."""
     with _postgres_database(postgres_socket) as url:
@@ -88,7 +89,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     yield url
 
 
-@pytest.fixture()
+@pytest.fixture
 def database(database_url: str) -> Iterator[Any]:
     """An engine on a migrated database, once SQLite and once PostgreSQL."""
     from orchestrator.store.database import open_database
@@ -111,14 +112,14 @@ def redis_socket() -> Iterator[Path]:
             yield socket
 
 
-@pytest.fixture()
-def redis_url(redis_socket: Path) -> Iterator[str]:
+@pytest.fixture
+def redis_url(redis_socket: Path) -> str:
     """The address of an empty Redis, as redis-py reads it (``unix://``)."""
     import redis
 
     with redis.Redis(unix_socket_path=str(redis_socket)) as client:
         client.flushall()
-    yield f"unix://{redis_socket}"
+    return f"unix://{redis_socket}"
 
 
 # --- below ---------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from orchestrator.store.errors import ResultExists, ResultMissing
 
 #: Jobs named in one query; SQLite takes at most 32,766 parameters in a statement.
 _JOBS_PER_QUERY = 2000
+_METRIC_FIELDS = tuple(Metric.model_fields)
 
 _TABLES = tables.Job.metadata.tables
 _EXPERIMENT = _TABLES["experiment"]
@@ -88,7 +89,8 @@ def insert_result(
             traces={name: trace.model_dump(mode="json") for name, trace in traces.items()},
             published_at=now,
         )
-        .on_conflict_do_nothing(index_elements=["job_id"])
+        .on_conflict_do_nothing(index_elements=["job_id"]),
+        execution_options={"preserve_rowcount": True},
     )
     if published.rowcount != 1:
         raise ResultExists(f"job {job_id} already has its result; attempt {attempt} may not write a second one", "report this as a bug")
@@ -155,8 +157,9 @@ def _load(session: Session, conditions: list[ColumnElement[bool]], experiments: 
     joined = _ATTEMPT.join(chosen, and_(_ATTEMPT.c.job_id == chosen.c.job_id, _ATTEMPT.c.number == chosen.c.number))
     attempts = {row.job_id: row for row in connection.execute(select(_ATTEMPT).select_from(joined))}
     metrics: dict[str, list[Metric]] = defaultdict(list)
-    for row in connection.execute(select(_METRIC).where(_METRIC.c.job_id.in_(wanted)).order_by(_METRIC.c.job_id, _METRIC.c.name)):
-        metrics[row.job_id].append(_metric(row))
+    numbers = select(_METRIC.c.job_id, *(_METRIC.c[name] for name in _METRIC_FIELDS))
+    for job_id, *values in connection.execute(numbers.where(_METRIC.c.job_id.in_(wanted)).order_by(_METRIC.c.job_id, _METRIC.c.name)):
+        metrics[job_id].append(Metric(**dict(zip(_METRIC_FIELDS, values, strict=True))))
     return [
         _envelope(job, experiments[job.experiment_id], attempts.get(job.id), results.get(job.id), tuple(metrics.get(job.id, ())))
         for job in jobs
@@ -195,9 +198,7 @@ def _envelope(
         ),
         variant=model.variants[job.variant].info,
         dataset=model.dataset.info,
-        device=None
-        if job.device_id is None
-        else DeviceInfo(name=job.device_name, profile=job.profile, emulated=Emulation(job.emulated)),
+        device=None if job.device_id is None else DeviceInfo(name=job.device_name, profile=job.profile, emulated=Emulation(job.emulated)),
         attempt=None if attempt is None or attempt.ended_at is None else _attempt(attempt, experiment.agent_sha256),
         validity=None if result is None else ValidityRecord.model_validate(result.validity),
         metrics=metrics,
@@ -221,12 +222,6 @@ def _attempt(row: Row[Any], agent_sha256: str) -> AttemptInfo:
         runner=outcome.get("runner") or {},
         sensors=tuple(SensorRecord.model_validate(sensor) for sensor in outcome.get("sensors") or ()),
     )
-
-
-def _metric(row: Row[Any]) -> Metric:
-    fields = dict(row._mapping)  # row.count would be the method of a tuple
-    del fields["job_id"]
-    return Metric(**fields)
 
 
 def _error(record: Mapping[str, Any]) -> ErrorInfo:

@@ -101,6 +101,6 @@ class Rows:
         session.flush()
 
 
-@pytest.fixture()
+@pytest.fixture
 def rows() -> type[Rows]:
     return Rows

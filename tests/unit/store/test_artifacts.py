@@ -33,7 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(where[request.param], cache_folder=tmp_path / "cache")
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder_store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "artifacts"))
 
@@ -77,7 +77,7 @@ def test_what_was_never_stored_is_missing(store: ArtifactStore) -> None:
 @pytest.mark.parametrize("name", ["", "..", "../" * 30 + "etc/passwd", SHA.upper(), SHA[:-1], SHA + "0", SHA + "\n", "/" + SHA[1:]])
 def test_a_name_that_is_no_digest_touches_no_file(store: ArtifactStore, name: str) -> None:
     for use in (store.get_bytes, store.open, store.local_path, store.exists, store.size_bytes):
-        with pytest.raises(RequestInvalid, match="64 lower-case hex digits|not the SHA-256"):
+        with pytest.raises(RequestInvalid, match="is not the SHA-256"):
             use(name)
 
 
@@ -123,7 +123,8 @@ def test_a_large_file_is_stored_and_cached_in_little_memory(tmp_path: Path) -> N
         "ref = store.put_file(Path(sys.argv[1]), 'model'); assert store.size_bytes(ref.sha256) == 600 * 1024 * 1024\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    ended = subprocess.run([sys.executable, "-c", script, str(file), str(tmp_path / "artifacts")], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", script, str(file), str(tmp_path / "artifacts")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(ended.stdout) < 64 * 1024  # KiB
 
 
@@ -147,7 +148,7 @@ def test_a_file_that_changes_while_it_is_stored_is_refused(
 # --- disks ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_files(tmp_path: Path) -> Iterator[None]:
     """No file of this process may grow over 4 KiB; Python ignores the signal that comes with it, so that a write fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -36,7 +36,7 @@ def queries(rows: int, seed: int = 7) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path))
 
