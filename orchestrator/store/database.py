@@ -79,14 +79,15 @@ def read_session(engine: Engine) -> Iterator[Session]:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this version; two processes may do so at once. A database already there costs one query.
+    """Bring the tables to this version; two processes may do so at once. A database already there costs a
+    query that waits for no writer.
 
     Everything happens in one transaction on both databases: a migration that fails leaves nothing half done.
 
     Raises :class:`DatabaseTooNew` when a newer edgematrix wrote the database, :class:`DatabaseForeign` when its tables are not ours.
     """
-    with engine.connect() as connection:
-        if _revision(connection) == HEAD_REVISION:
+    with read_session(engine) as reading:
+        if _revision(reading.connection()) == HEAD_REVISION:
             return
     with _migration_transaction(engine) as connection:
         found = _revision(connection)

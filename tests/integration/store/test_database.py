@@ -115,6 +115,13 @@ def test_a_database_at_head_is_asked_for_its_revision_and_nothing_else(database:
     assert len(written) <= 4
 
 
+def test_a_database_at_head_does_not_wait_for_a_writer(database: Engine) -> None:
+    with session(database) as writing:
+        writing.add(Lock(name="scheduler", holder="a", expires_at=0))
+        writing.flush()
+        migrate(database)  # would end as busy
+
+
 def test_asking_for_the_revision_does_not_import_alembic(database_url: str) -> None:
     script = "engine = open_database(sys.argv[1]); migrate(engine); engine.dispose()\nBARRIER\nprint('alembic' in sys.modules)"
     assert run_at_once(script, [[database_url]]) == ["False"]

@@ -116,11 +116,11 @@ def test_many_writers_of_the_same_content_leave_one_whole_file(folder_store: Art
 def test_a_large_file_is_stored_and_cached_in_little_memory(tmp_path: Path) -> None:
     file = tmp_path / "large"
     with file.open("wb") as target:
-        target.truncate(600 * 1024 * 1024)
+        target.truncate(200 * 1024 * 1024)
     script = (
         "import resource, sys; from pathlib import Path; from orchestrator.store.artifacts import ArtifactStore\n"
         "store = ArtifactStore(sys.argv[2]); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "ref = store.put_file(Path(sys.argv[1]), 'model'); assert store.size_bytes(ref.sha256) == 600 * 1024 * 1024\n"
+        "ref = store.put_file(Path(sys.argv[1]), 'model'); assert store.size_bytes(ref.sha256) == 200 * 1024 * 1024\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     command = [sys.executable, "-c", script, str(file), str(tmp_path / "artifacts")]
