@@ -123,23 +123,26 @@ def start(root: Path, name: str, fence_number: int, launch: Callable[[Path, prot
     """Start a pushed run; ``launch(folder, request, lock)`` detaches its supervisor, which inherits the descriptor of the lock it
     lives under.
 
-    Starting a run again is harmless: it is running or ended already. Raises :class:`DeviceBusy` while another run of this device lives,
-    :class:`RunLost` for a run whose supervisor is gone, :class:`RequestInvalid`, :class:`StaleFence`.
+    Starting a run again is harmless: it is running or ended already (a higher fence adopts it). Raises :class:`DeviceBusy` while
+    another run of this device lives, :class:`RunLost` for a run whose supervisor is gone, :class:`RequestInvalid`,
+    :class:`StaleFence`.
     """
     with fence.owned(root, fence_number), _storage_errors(root):
         folder = layout.run_folder(root, name)
         state = _state(folder)
         if state in ("running", "ended"):
+            fence.adopt(folder, fence_number)
             return {"started": False, "status": dataclasses.asdict(_status(folder, fence_number))}
         if state == "lost":
             raise RunLost(f"{name} was started before and its supervisor is gone without an outcome", "clean it and start a new attempt")
         request = _request(folder, name)
         _refuse_while_busy(root, name)
+        fence.adopt(folder, fence_number)
+        layout.touch(folder / protocol.READ_MARK_FILE)
+        # Last: from here on the run counts as started.
         lock = locks.take(folder / layout.SUPERVISOR_LOCK_FILE)
         if lock is None:
             raise DeviceBusy(f"{name} is being started by somebody else", "ask for its status")
-        fence.adopt(folder, fence_number)
-        layout.touch(folder / protocol.READ_MARK_FILE)
     try:
         # Outside the fence's lock, which a forked process would go on holding. This run's own lock is held by now.
         launch(folder, request, lock)
@@ -156,7 +159,7 @@ def status(root: Path, name: str, fence_number: int) -> Reply:
     """
     with fence.owned(root, fence_number), _storage_errors(root):
         folder = layout.run_folder(root, name)
-        if folder.exists():
+        if _state(folder) in ("running", "ended", "lost"):
             fence.adopt(folder, fence_number)
             layout.touch(folder / protocol.READ_MARK_FILE)
         return {"status": dataclasses.asdict(_status(folder, fence_number))}
@@ -167,8 +170,9 @@ def cancel(root: Path, name: str, fence_number: int) -> Reply:
     with fence.owned(root, fence_number), _storage_errors(root):
         folder = layout.run_folder(root, name)
         state = _state(folder)
-        if state in ("pushed", "running"):
+        if state == "running":
             fence.adopt(folder, fence_number)
+        if state in ("pushed", "running"):
             layout.touch(folder / protocol.CANCEL_FILE)
         elif state == "lost":
             _end_leftover_runner(folder)

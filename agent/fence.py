@@ -80,13 +80,13 @@ def owner(folder: Path, otherwise: int) -> int:
 def adopt(folder: Path, fence: int) -> None:
     """Make ``fence`` the run's owner unless a higher one is. Raises OSError when that cannot be written."""
     if owner(folder, -1) < fence:
-        layout.write_file(folder / layout.OWNER_FILE, json.dumps({"fence": fence}).encode())
+        layout.write_note(folder / layout.OWNER_FILE, json.dumps({"fence": fence}).encode())
 
 
 def _write(root: Path, fence: int) -> None:
     path = root / protocol.FENCE_FILE
     try:
-        layout.write_file(path, json.dumps({"fence": fence}).encode())
+        layout.write_note(path, json.dumps({"fence": fence}).encode())
     except OSError as error:
         raise layout.storage_error(error, path) from error
 

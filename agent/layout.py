@@ -28,6 +28,10 @@ RUNNER_PID_FILE = "runner_pid.json"
 OWNER_FILE = "owner.json"
 SUPERVISOR_LOG_FILE = "supervisor.log"
 
+#: Size of the small files that must be writable on a full disk; well within one block of any file system.
+NOTE_BYTES = 64
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def jobs_folder(root: Path) -> Path:
     """Return the folder of all runs; raises :class:`RequestInvalid` when a link or a file stands in its place."""
@@ -85,7 +89,7 @@ def read_file(path: Path, max_bytes: int = protocol.MAX_MESSAGE_BYTES) -> Option
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Put a file in place whole or not at all (temporary file, fsync, rename). OSError passes: the caller knows what it means there."""
+    """Put a file in place whole or not at all (temporary file, fsync, rename). Raises OSError that names the file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -94,15 +98,42 @@ def write_file(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(descriptor)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_note(path: Path, data: bytes) -> None:
+    """Like :func:`write_file` for a few bytes, also on a full disk: then a note that exists is overwritten in its place, which needs
+    no room.
+
+    Without this a full disk could not be cleaned by the next owner. Raises OSError; ValueError for more than NOTE_BYTES.
+    """
+    if len(data) > NOTE_BYTES:
+        raise ValueError(f"a note has at most {NOTE_BYTES} bytes, not {len(data)}")
+    padded = data.ljust(NOTE_BYTES)
+    try:
+        write_file(path, padded)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise error from None
+        try:
+            os.pwrite(descriptor, padded, 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def touch(path: Path) -> None:
@@ -139,7 +170,7 @@ def file_digest(path: Path) -> Optional[protocol.ContentRef]:
 
 def storage_error(error: OSError, path: object) -> EdgematrixError:
     """Say in edgematrix' words what an OSError at a file means: no room, not writable, or our own mistake."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in _NO_ROOM:
         return DiskFull(f"no room to write {path}: {error.strerror}", "free space on the device (old runs: `ps`, then `clean`)")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO):
         return FolderUnwritable(f"{path} cannot be used: {error.strerror}", "make the root writable for the agent's user")
