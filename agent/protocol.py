@@ -85,8 +85,8 @@ def output_columns(value_count: int) -> Tuple[Tuple[str, str], ...]:
     return (("sample", "<u4"), ("values", f"({value_count},)<f4"))
 
 
-#: ``telemetry``: one row per reading; ``sensor`` indexes ``RunOutcome.sensors``. ``time_ns`` is the same monotonic clock as ``queries``,
-#: from the same origin (Linux: CLOCK_MONOTONIC, shared by all processes).
+#: ``telemetry``: one row per reading; ``sensor`` indexes ``RunOutcome.sensors``. ``time_ns`` is the raw CLOCK_MONOTONIC (Linux: shared by all
+#: processes): subtract ``RunnerReport.origin_monotonic_ns`` to compare with ``queries``. A reading that failed has no row. Likewise ``events``.
 TELEMETRY_COLUMNS = (("time_ns", "<u8"), ("sensor", "<u2"), ("value", "<f8"))
 
 #: ``events``: rare facts; ``code`` indexes EVENT_CODES, ``value`` depends on the code.
