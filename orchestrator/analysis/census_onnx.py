@@ -17,6 +17,7 @@ _NAMES = {"float": "float32", "double": "float64", "undefined": "unknown"}
 _TYPES: dict[int, str] = {number: _NAMES.get(name.lower(), name.lower()) for name, number in onnx.TensorProto.DataType.items()}
 _BITS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4e2m1": 4, "bool": 8, "int8": 8, "uint8": 8, "int16": 16, "uint16": 16}
 _BITS |= {"float16": 16, "bfloat16": 16, "int32": 32, "uint32": 32, "float32": 32, "int64": 64, "uint64": 64, "float64": 64}
+_MOST_DIMENSIONS = 64
 _LONGEST_NAME = 200
 _REMEDY = "check that the file is complete and that all weights are inside it (onnx.save with save_as_external_data=False)"
 
@@ -96,6 +97,8 @@ def _dtype(tensor: Any) -> str:
 
 def _shape(tensor: Any) -> tuple[int, ...]:
     """Return a constant's shape after holding it against the bytes that are really there."""
+    if len(tensor.dims) > _MOST_DIMENSIONS:
+        raise ModelUnreadable(f"a constant has {len(tensor.dims)} dimensions", _REMEDY)
     shape = tuple(tensor.dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         raise ModelUnreadable("the weights lie in another file; only this one would reach a device", _REMEDY)

@@ -20,7 +20,6 @@ _BITS = {"int4": 4, "bool": 8, "int8": 8, "uint8": 8, "int16": 16, "uint16": 16,
 _BITS |= {"float32": 32, "int64": 64, "uint64": 64, "float64": 64, "complex64": 64, "complex128": 128}
 _OPERATORS: dict[int, str] = {number: name for name, number in vars(tflite.BuiltinOperator).items() if not name.startswith("_")}
 _CUSTOM = int(tflite.BuiltinOperator.CUSTOM)
-_DEQUANTIZE = int(tflite.BuiltinOperator.DEQUANTIZE)
 
 _MOST_DIMENSIONS = 16
 _MOST_ENDS = 1_000
@@ -49,6 +48,9 @@ class _Reader:
         self._per_channel = False
         self._weights_are_expanded = False
         self._seven_bit = True
+        self._scanned: set[int] = set()
+        self._names: dict[int, str] = {}
+        self._unspent = 2 * len(data)
 
     def read(self) -> ModelCensus:
         subgraphs = self._bounded(self._model.SubgraphsLength())
@@ -104,11 +106,9 @@ class _Reader:
             operator = graph.Operators(index)
             if not 0 <= operator.OpcodeIndex() < codes:
                 raise ModelUnreadable(f"operator {index} has a code that the file does not define", _REMEDY)
-            code = self._model.OperatorCodes(operator.OpcodeIndex())
-            # Files of before 2020 keep the number in the 8-bit field.
-            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            self._operators[self._operator_name(code, number)] += 1
-            if number == _DEQUANTIZE and operator.InputsLength() and operator.Inputs(0) in weights:
+            name = self._operator_name(operator.OpcodeIndex())
+            self._operators[name] += 1
+            if name == "DEQUANTIZE" and operator.InputsLength() and operator.Inputs(0) in weights:
                 self._weights_are_expanded = True
 
     def _bounded(self, count: int) -> int:
@@ -158,15 +158,33 @@ class _Reader:
         quantization = tensor.Quantization()
         if quantization is not None and quantization.ScaleLength() > 1:
             self._per_channel = True
-        if dtype == "int8" and self._seven_bit:
+        if dtype == "int8" and self._seven_bit and tensor.Buffer() not in self._scanned:
+            self._scanned.add(tensor.Buffer())
+            self._spend(stored)
             values = self._model.Buffers(tensor.Buffer()).DataAsNumpy()
             self._seven_bit = isinstance(values, np.ndarray) and bool((np.abs(values.view(np.int8).astype(np.int16)) <= 64).all())
 
-    @staticmethod
-    def _operator_name(code: Any, number: int) -> str:
-        if number == _CUSTOM:
-            return f"custom:{(code.CustomCode() or b'').decode('utf-8', 'replace')[:_LONGEST_NAME]}"
-        return _OPERATORS.get(number, f"operator {number}")
+    def _spend(self, byte_count: int) -> None:
+        """Bytes that are read one by one: an honest file holds each of them once, a hostile one may point a million times to the same."""
+        self._unspent -= byte_count
+        if self._unspent < 0:
+            raise ModelUnreadable("the TFLite file points to the same bytes over and over", _REMEDY)
+
+    def _operator_name(self, index: int) -> str:
+        if index not in self._names:
+            code = self._model.OperatorCodes(index)
+            # Files of before 2020 keep the number in the 8-bit field.
+            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            self._names[index] = (
+                f"custom:{self._text(code.CustomCode())}" if number == _CUSTOM else _OPERATORS.get(number, f"operator {number}")
+            )
+        return self._names[index]
+
+    def _text(self, raw: bytes | None) -> str:
+        if raw is None:
+            return ""
+        self._spend(len(raw))
+        return raw[:_LONGEST_NAME].decode("utf-8", "replace")
 
     def _ends(self, graph: Any, index_of: Any, count: int) -> tuple[TensorFacts, ...]:
         if count > _MOST_ENDS:
@@ -184,7 +202,7 @@ class _Reader:
         if tensor.ShapeSignatureLength() == len(shape):
             shape = tuple(int(tensor.ShapeSignature(position)) for position in range(len(shape)))
         return TensorFacts(
-            name=(tensor.Name() or b"")[:_LONGEST_NAME].decode("utf-8", "replace"),
+            name=self._text(tensor.Name()),
             shape=shape,
             dtype=self._dtype(tensor),
             scale=float(quantization.Scale(0)) if single else None,
