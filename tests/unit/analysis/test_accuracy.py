@@ -72,6 +72,12 @@ def test_a_model_that_is_always_sure_and_half_right_has_a_calibration_error_of_o
     assert expected_calibration_error(np.ones(100), np.arange(100) % 2 == 0) == pytest.approx(0.5)
 
 
+def test_errors_of_opposite_sign_in_neighbouring_bins_do_not_cancel() -> None:
+    confidence = np.array([0.90, 0.90, 0.99, 0.99])
+    correct = np.array([True, True, True, False])
+    assert expected_calibration_error(confidence, correct) == pytest.approx(0.5 * 0.10 + 0.5 * 0.49)
+
+
 def test_confidences_that_are_no_probabilities_give_no_calibration_error() -> None:
     answer = expected_calibration_error(np.array([0.4, 7.0]), np.array([True, False]))
     assert isinstance(answer, Undetermined)

@@ -129,6 +129,20 @@ def test_only_telemetry_of_the_steady_part_is_judged() -> None:
     assert [reason.code for reason in measured.validity.reasons] == ["background_load"]
 
 
+def test_telemetry_times_are_the_devices_clock_and_are_matched_to_the_queries_by_the_runners_origin() -> None:
+    """A device that has been up for a year counts its nanoseconds from there."""
+    year_ns = 365 * 24 * 3600 * SECOND_NS
+    queries = make_queries(20_000, invoke_ns=500_000)
+    queries["start_ns"] += 3 * SECOND_NS
+    count = 140
+    busy = np.where(np.arange(count) < 29, 26.0, 90.0)
+    telemetry, sensors = make_telemetry({"cpu_busy_percent": busy, "runner_cpu_percent": np.full(count, 25.0)})
+    telemetry["time_ns"] += np.uint64(year_ns)
+    outcome = make_outcome(sensors, origin_monotonic_ns=year_ns)
+    measured = _latency(streams={"queries": queries, "telemetry": telemetry}, outcome=outcome, telemetry_hz=10)
+    assert [reason.code for reason in measured.validity.reasons] == ["background_load"]
+
+
 def test_the_clock_is_judged_against_the_maximum_that_the_conditions_name() -> None:
     telemetry, sensors = make_telemetry({"clock.policy0_khz": np.full(20, 1_200_000.0)}, period_ns=SECOND_NS // 100)
     conditions = {"frequency": {"policy0": {"max_khz": 1_500_000}, "policy1": {"max_khz": "hostile"}, "policy2": 7}}
