@@ -85,13 +85,23 @@ def output_columns(value_count: int) -> Tuple[Tuple[str, str], ...]:
     return (("sample", "<u4"), ("values", f"({value_count},)<f4"))
 
 
-#: ``telemetry``: one row per reading; ``sensor`` indexes ``RunOutcome.sensors``. ``time_ns`` is the raw CLOCK_MONOTONIC (Linux: shared by all
-#: processes): subtract ``RunnerReport.origin_monotonic_ns`` to compare with ``queries``. A reading that failed has no row. Likewise ``events``.
+#: ``telemetry``: one row per reading; ``sensor`` indexes ``RunOutcome.sensors``. ``time_ns`` is the raw CLOCK_MONOTONIC, which Linux shares
+#: among all processes: subtract ``RunnerReport.origin_monotonic_ns`` to compare with ``queries``. A reading that failed has no row.
+#: The times of ``events`` are the same.
 TELEMETRY_COLUMNS = (("time_ns", "<u8"), ("sensor", "<u2"), ("value", "<f8"))
 
 #: ``events``: rare facts; ``code`` indexes EVENT_CODES, ``value`` depends on the code.
 EVENT_COLUMNS = (("time_ns", "<u8"), ("code", "<u2"), ("value", "<f8"))
-EVENT_CODES = ("supervisor_started", "runner_started", "runner_ended", "cancel_seen", "timeout_reached", "orphaned", "fence_adopted", "sample_late")
+EVENT_CODES = (
+    "supervisor_started",
+    "runner_started",
+    "runner_ended",
+    "cancel_seen",
+    "timeout_reached",
+    "orphaned",
+    "fence_adopted",
+    "sample_late",
+)
 
 #: ``progress``: phase index, done, total (0 when unknown), seconds left (negative when unknown).
 PROGRESS = struct.Struct("<IQQd")
@@ -211,12 +221,17 @@ class RunnerReport:
 
 @dataclass(frozen=True)
 class SensorInfo:
-    """One telemetry channel: a stable name, its unit and where it comes from; ``error`` when it could not be read."""
+    """One telemetry channel: a stable name, its unit and where it comes from; ``error`` when it could not be read even once.
+
+    ``readings`` counts how often it was asked, ``missing`` how often it did not answer.
+    """
 
     name: str
     unit: str
     source: str
     error: Optional[str] = None
+    readings: int = 0
+    missing: int = 0
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,13 @@ class Sampler:
         self._spool.write(columns)
 
     def channels(self) -> List[SensorInfo]:
-        """Return the channels as they turned out; ``error`` of a channel with failed readings says how many."""
+        """Return the channels as they turned out: one that answered at least once has no ``error``, only a count of what is missing."""
         found = []
         for channel, asked, missing in zip(self._channels, self._asked, self._missing):  # noqa: B905 (Python 3.9 has no strict)
-            if missing:
-                cause = f" ({channel.error})" if channel.error else ""
-                channel = replace(channel, error=f"{missing} of {asked} readings failed{cause}")
-            found.append(channel)
+            error = channel.error
+            if asked:
+                error = None if missing < asked else error or "no reading succeeded"
+            found.append(replace(channel, error=error, readings=asked, missing=missing))
         return found
 
     def close(self) -> None:

@@ -158,7 +158,7 @@ def _evidence(
     clock_offset_secs: float | None,
     start_gate_c: tuple[float, float] | None,
 ) -> Evidence:
-    telemetry = _checked_telemetry(telemetry)
+    telemetry = _checked_telemetry(telemetry, runner.origin_monotonic_ns)
     window = _measured_window(queries, "steady" if scenario is Scenario.LATENCY else "accuracy")
     whole = split_channels(telemetry, outcome.sensors)
     time_ns = np.asarray(telemetry["time_ns"])
@@ -188,16 +188,18 @@ def _evidence(
     )
 
 
-def _checked_telemetry(telemetry: Columns | None) -> Columns:
+def _checked_telemetry(telemetry: Columns | None, origin_ns: int) -> Columns:
+    """Return telemetry with its raw monotonic times counted from the runner's origin, as the queries' are; what came before is negative."""
     if telemetry is None:
         return {name: np.empty(0, dtype=kind) for name, kind in TELEMETRY_COLUMNS}
     missing = [name for name, _ in TELEMETRY_COLUMNS if name not in telemetry]
     if missing:
         raise DeviceReplyInvalid(f"the telemetry stream has no column {missing[0]!r}", _DAMAGED)
     times: NDArray[Any] = np.asarray(telemetry["time_ns"])
-    if times.size and int(times.max()) > _LONGEST_NS:
-        raise DeviceReplyInvalid(f"a telemetry row lies at {int(times.max())} ns, more than 104 days", _DAMAGED)
-    return telemetry
+    furthest = max(abs(int(time) - origin_ns) for time in (times.min(), times.max())) if times.size else 0
+    if furthest > _LONGEST_NS or not 0 <= origin_ns < 2**62:
+        raise DeviceReplyInvalid(f"a telemetry row lies {furthest} ns from the runner's origin, more than 104 days", _DAMAGED)
+    return {**telemetry, "time_ns": times.astype(np.int64) - origin_ns}
 
 
 def _measured_window(queries: Columns, phase: str) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from orchestrator.analysis.statistics import FloatArray
 class Channel:
     """Readings of one sensor, ascending in time; arrays of shape (n,); readings that failed are not among them."""
 
-    time_ns: NDArray[np.uint64]
+    time_ns: NDArray[np.int64]
     value: FloatArray
 
     def between(self, start_ns: int, end_ns: int) -> Channel:
