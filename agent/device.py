@@ -78,8 +78,8 @@ def facts(archive: Optional[Path]) -> Reply:
     return {
         **greeting,
         "conditions": found,
-        "environment": {**environment, "runtimes": runtimes},
-        "environment_digest": environment["digest"],
+        "environment": environment,
+        "runtimes": runtimes,
     }
 
 
