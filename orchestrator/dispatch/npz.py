@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from typing import Any, ClassVar, NoReturn
@@ -12,6 +14,9 @@ from numpy.lib import format as npy_format
 
 from agent.errors import ConfigurationError
 from agent.protocol import MAX_STREAM_BYTES
+
+#: All that the zip reader raises for damaged, encrypted or exotic archives.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, RuntimeError, OverflowError)
 
 MAX_ARRAY_BYTES = MAX_STREAM_BYTES
 
@@ -28,7 +33,7 @@ class NpzFile:
     def __init__(self, data: bytes) -> None:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except _ZIP_ERRORS as error:
             raise ArrayUnreadable(f"not an .npz file: {error}", "write it with numpy.savez_compressed") from error
         self._members = {item.filename.removesuffix(".npy"): item for item in self._zip.infolist()}
 
@@ -46,7 +51,7 @@ class NpzFile:
         try:
             with self._zip.open(member) as stream:
                 content = stream.read(member.file_size + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        except _ZIP_ERRORS as error:
             self._unreadable(name, error)
         return self._parse(name, content)
 
@@ -67,7 +72,7 @@ class NpzFile:
         if any(size < 0 for size in shape) or count * dtype.itemsize != len(content) - start:
             self._unreadable(name, ValueError(f"its header says {shape} of {dtype}, but {len(content) - start} bytes follow"))
         flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
-        return np.ascontiguousarray(flat.reshape(shape, order="F" if is_fortran else "C"))
+        return np.asarray(flat.reshape(shape, order="F" if is_fortran else "C"), order="C")
 
     def _unreadable(self, name: str, error: Exception) -> NoReturn:
         raise ArrayUnreadable(f"the array {name!r} cannot be read: {error}", "write the file again with numpy.savez_compressed") from error
@@ -75,7 +80,7 @@ class NpzFile:
 
 def npy_bytes(array: np.ndarray[Any, np.dtype[Any]]) -> bytes:
     """Return the ``.npy`` form of an array: version 1.0, C order, little-endian; the same array gives the same bytes everywhere."""
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     stream = io.BytesIO()
     npy_format.write_array(stream, little, version=(1, 0), allow_pickle=False)
     return stream.getvalue()

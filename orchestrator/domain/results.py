@@ -1,7 +1,7 @@
 """The result of one job as every reader sees it: compare, report, export, the CLI's ``--json``.
 
-``ResultEnvelope`` is the published format; its JSON Schema is exported by ``edgematrix export --schema``. Results are immutable. What could not be
-computed is None with a ``cause``; nothing is imputed.
+``ResultEnvelope`` is the published format; its JSON Schema is exported by ``edgematrix export --schema``. Results are immutable. What could
+not be computed is None with a ``cause``; nothing is imputed.
 """
 
 from __future__ import annotations

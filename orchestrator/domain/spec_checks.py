@@ -112,9 +112,11 @@ def _providers(spec: dict[str, Any], source: Source) -> Iterator[Mistake]:
     """A provider of one runtime makes no cell for the other; a variant that is left without any cell is a mistake."""
     providers = _words(_mapping(spec.get("settings")).get("provider", "default"))
     known = {word for words in RUNTIME_PROVIDERS.values() for word in words}
-    for _, _, variants in _models(spec):
-        for at, variant in variants:
-            own = RUNTIME_PROVIDERS.get(str(variant.get("runtime")))
-            if own and providers and not any(word in own or word not in known for word in providers):
-                message = f"would never run: none of the providers {', '.join(providers)} belongs to the runtime {variant['runtime']}"
-                yield source.mistake((*at, "runtime"), message, f"add one of {', '.join(own)} to settings.provider")
+    for runtime, own in RUNTIME_PROVIDERS.items():
+        if not providers or any(word in own or word not in known for word in providers):
+            continue
+        all_variants = [variant for _, _, variants in _models(spec) for _, variant in variants]
+        left_out = [repr(variant.get("name")) for variant in all_variants if variant.get("runtime") == runtime]
+        if left_out:
+            message = f"{', '.join(left_out)} would never run: {', '.join(providers)} does not exist for the runtime {runtime}"
+            yield source.mistake(("settings", "provider"), message, f"add one of: {', '.join(own)}")

@@ -58,6 +58,8 @@ def _meant(details: list[ErrorDetails]) -> list[ErrorDetails]:
 
 def _mistake(model: type[BaseModel], detail: ErrorDetails, source: Source) -> Mistake:
     path: Path = tuple(detail["loc"])
+    at_key = path[-1:] == ("[key]",)
+    path = path[:-1] if at_key else path
     kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         known = _keys_at(model, path[:-1])
@@ -69,7 +71,7 @@ def _mistake(model: type[BaseModel], detail: ErrorDetails, source: Source) -> Mi
         return source.mistake(path, f"expected {_TYPE_WORDS[kind]}, found {_describe(found)}", remedy)
     if kind in ("enum", "literal_error"):
         known = [word.strip().strip("'") for word in str(context.get("expected", "")).replace(" or ", ", ").split(",")]
-        return source.mistake(path, f"{_describe(found)} is not one of {', '.join(known)}", did_you_mean(found, known))
+        return source.mistake(path, f"{_describe(found)} is not one of {', '.join(known)}", did_you_mean(found, known), at_key)
     if kind == "value_error":
         message, _, remedy = str(context.get("error", detail["msg"])).partition(" | ")
         return source.mistake(path, message, remedy)
