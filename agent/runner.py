@@ -205,7 +205,7 @@ def _open_inputs(request: RunRequest, root: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise RequestInvalid(f"the inputs are not an .npy file: {error}", _REMEDY_VERSION) from error
     asked = (request.inputs.sample_count, *request.inputs.sample_shape)
-    if inputs.shape != asked or inputs.dtype != np.dtype(request.inputs.dtype) or len(inputs) == 0:
+    if inputs.shape != asked or request.inputs.dtype not in (inputs.dtype.name, inputs.dtype.str) or len(inputs) == 0:
         found = f"{inputs.dtype.name}{list(inputs.shape)}"
         message = f"the inputs are {found}, the request says {request.inputs.dtype}{list(asked)}; one sample at least"
         raise RequestInvalid(message, _REMEDY_VERSION)
