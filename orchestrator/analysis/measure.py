@@ -31,6 +31,8 @@ EMULATED_CPU = "emulated CPU: latency withheld"
 
 #: A duration or time beyond this (104 days in nanoseconds) is no measurement; sums of three stay far inside 64 bits.
 _LONGEST_NS = 2**53
+#: A monotonic clock beyond this (146 years of uptime) is none.
+_LATEST_NS = 2**62
 _DAMAGED = "the agent on the device wrote what the protocol does not allow; reinstall it and run again"
 
 
@@ -189,17 +191,23 @@ def _evidence(
 
 
 def _checked_telemetry(telemetry: Columns | None, origin_ns: int) -> Columns:
-    """Return telemetry with its raw monotonic times counted from the runner's origin, as the queries' are; what came before is negative."""
+    """Check the telemetry and bring its times, raw monotonic ones, to the runner's origin, from which queries count; earlier ones
+    are negative.
+    """
     if telemetry is None:
-        return {name: np.empty(0, dtype=kind) for name, kind in TELEMETRY_COLUMNS}
+        return {name: np.empty(0, dtype=np.int64 if name == "time_ns" else kind) for name, kind in TELEMETRY_COLUMNS}
     missing = [name for name, _ in TELEMETRY_COLUMNS if name not in telemetry]
     if missing:
         raise DeviceReplyInvalid(f"the telemetry stream has no column {missing[0]!r}", _DAMAGED)
-    times: NDArray[Any] = np.asarray(telemetry["time_ns"])
-    furthest = max(abs(int(time) - origin_ns) for time in (times.min(), times.max())) if times.size else 0
-    if furthest > _LONGEST_NS or not 0 <= origin_ns < 2**62:
-        raise DeviceReplyInvalid(f"a telemetry row lies {furthest} ns from the runner's origin, more than 104 days", _DAMAGED)
-    return {**telemetry, "time_ns": times.astype(np.int64) - origin_ns}
+    columns: dict[str, NDArray[Any]] = {name: np.asarray(telemetry[name]) for name, _ in TELEMETRY_COLUMNS}
+    if len({column.shape for column in columns.values()}) != 1:
+        raise DeviceReplyInvalid("the columns of the telemetry stream do not fit together", _DAMAGED)
+    latest = int(columns["time_ns"].max()) if columns["time_ns"].size else 0
+    if latest > _LATEST_NS or not 0 <= origin_ns <= _LATEST_NS:
+        raise DeviceReplyInvalid(
+            f"the telemetry reaches {latest} ns and the runner started at {origin_ns} ns, which no clock shows", _DAMAGED
+        )
+    return {**columns, "time_ns": columns["time_ns"].astype(np.int64) - origin_ns}
 
 
 def _measured_window(queries: Columns, phase: str) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from agent.errors import ConfigurationError
 Runtime = Literal["tflite", "onnx"]
 
 
-class ModelUnreadable(ConfigurationError):  # noqa: N818 (as all of agent.errors)
+class ModelUnreadable(ConfigurationError):
     """The file is not a model of the format it is declared as, or it is damaged."""
 
     code = "model_unreadable"

@@ -16,7 +16,9 @@ from orchestrator.analysis.statistics import FloatArray
 
 @dataclass(frozen=True)
 class Channel:
-    """Readings of one sensor, ascending in time; arrays of shape (n,); readings that failed are not among them."""
+    """Readings of one sensor, ascending in time (nanoseconds from the runner's origin); arrays of shape (n,); readings that
+    failed are not here.
+    """
 
     time_ns: NDArray[np.int64]
     value: FloatArray
@@ -28,7 +30,8 @@ class Channel:
 
 
 def split_channels(telemetry: Mapping[str, Any] | None, sensors: Sequence[SensorInfo]) -> dict[str, Channel]:
-    """Split the ``telemetry`` stream by sensor name; a sensor without one finite reading is absent.
+    """Split the ``telemetry`` stream, its times brought to the runner's origin, by sensor name; a sensor without one finite
+    reading is absent.
 
     Raises DeviceReplyInvalid for a reading of a sensor that the outcome does not name.
     """

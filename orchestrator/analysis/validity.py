@@ -22,7 +22,8 @@ from orchestrator.domain.states import Emulation, Scenario, Validity
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks look at. ``channels`` and ``telemetry_ns`` are cut to the measured part, ``window_ns`` (monotonic, both ends).
+    """What the checks look at. ``channels`` and ``telemetry_ns`` are cut to the measured part, ``window_ns`` (from the runner's
+    origin, both ends).
 
     ``start_c`` maps a thermal zone to its first reading of the run; ``clock_max_khz`` a clock policy to its maximum;
     ``start_gate_c`` is the range in which the hottest zone had to be, None when the request had no gate; ``clock_offset_secs`` is
@@ -34,7 +35,7 @@ class Evidence:
     runner: RunnerReport
     sensors: Sequence[SensorInfo] = ()
     channels: Mapping[str, Channel] = field(default_factory=dict)
-    telemetry_ns: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
+    telemetry_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     telemetry_hz: float = 0.0
     window_ns: tuple[int, int] | None = None
     start_c: Mapping[str, float] = field(default_factory=dict)
@@ -222,7 +223,7 @@ def _telemetry_gap(evidence: Evidence, threshold: float) -> Finding | Unknown | 
     if evidence.window_ns is None:
         return None
     start, end = evidence.window_ns
-    instants = np.concatenate([[start], np.sort(evidence.telemetry_ns).astype(np.int64), [end]])
+    instants = np.concatenate([[start], np.sort(evidence.telemetry_ns), [end]])
     gap = float(np.diff(instants).max()) / 1e9
     # A slow rate is the user's choice, not a gap.
     if gap <= max(threshold, 5 / evidence.telemetry_hz):

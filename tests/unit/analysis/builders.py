@@ -41,9 +41,13 @@ def make_queries(count: int, invoke_ns: int = 100_000, phase: str = "steady", ji
     return columns
 
 
+#: A machine that has been up for 200 days: telemetry times are raw, queries count from here.
+ORIGIN_NS = 200 * 86_400 * SECOND_NS
+
+
 def make_telemetry(readings: dict[str, np.ndarray], period_ns: int = SECOND_NS // 10) -> tuple[dict[str, np.ndarray], list[SensorInfo]]:
-    """One row per reading; the n-th reading of a sensor lies at n periods."""
-    time_ns = np.concatenate([np.arange(len(values)) * period_ns for values in readings.values()] or [[]]).astype(np.uint64)
+    """One row per reading; the n-th reading of a sensor lies n periods after the origin."""
+    time_ns = np.concatenate([ORIGIN_NS + np.arange(len(values)) * period_ns for values in readings.values()] or [[]]).astype(np.uint64)
     sensor = np.concatenate([np.full(len(values), number) for number, values in enumerate(readings.values())] or [[]]).astype(np.uint16)
     value = np.concatenate([*readings.values()] or [[]]).astype(np.float64)
     return {"time_ns": time_ns, "sensor": sensor, "value": value}, [SensorInfo(name, "", "test") for name in readings]
@@ -51,6 +55,7 @@ def make_telemetry(readings: dict[str, np.ndarray], period_ns: int = SECOND_NS /
 
 def make_outcome(sensors: list[SensorInfo] | None = None, conditions: dict | None = None, **runner: object) -> RunOutcome:
     facts: dict = {
+        "origin_monotonic_ns": ORIGIN_NS,
         "load_ns": 5_000_000,
         "first_query_ns": 900_000,
         "peak_rss_bytes": 80_000_000,

@@ -10,7 +10,7 @@ from orchestrator.analysis.measure import EMULATED_CPU, Measured, compute
 from orchestrator.analysis.metric_names import definition_of
 from orchestrator.domain.results import Metric
 from orchestrator.domain.states import Emulation, Scenario, TaskKind, Validity
-from tests.unit.analysis.builders import SECOND_NS, make_outcome, make_queries, make_sample_columns, make_telemetry
+from tests.unit.analysis.builders import ORIGIN_NS, SECOND_NS, make_outcome, make_queries, make_sample_columns, make_telemetry
 
 CLASSES = np.arange(200) % 4
 ANSWERS = {"label": np.where(np.arange(200) < 20, (CLASSES + 1) % 4, CLASSES), "room": np.where(np.arange(200) % 2 == 0, "hall", "attic")}
@@ -138,9 +138,18 @@ def test_telemetry_times_are_the_devices_clock_and_are_matched_to_the_queries_by
     busy = np.where(np.arange(count) < 29, 26.0, 90.0)
     telemetry, sensors = make_telemetry({"cpu_busy_percent": busy, "runner_cpu_percent": np.full(count, 25.0)})
     telemetry["time_ns"] += np.uint64(year_ns)
-    outcome = make_outcome(sensors, origin_monotonic_ns=year_ns)
+    outcome = make_outcome(sensors, origin_monotonic_ns=ORIGIN_NS + year_ns)
     measured = _latency(streams={"queries": queries, "telemetry": telemetry}, outcome=outcome, telemetry_hz=10)
     assert [reason.code for reason in measured.validity.reasons] == ["background_load"]
+
+
+def test_telemetry_from_before_the_runner_started_is_no_part_of_the_run() -> None:
+    """The supervisor samples earlier than the runner exists: its times lie before the origin that queries count from."""
+    telemetry, sensors = make_telemetry({"cpu_busy_percent": np.full(40, 95.0), "runner_cpu_percent": np.full(40, 5.0)})
+    telemetry["time_ns"] -= np.uint64(60 * SECOND_NS)
+    measured = _latency(streams={"queries": make_queries(2000), "telemetry": telemetry}, outcome=make_outcome(sensors), telemetry_hz=10)
+    assert not measured.validity.reasons
+    assert any(text.startswith("background load") for text in measured.validity.unknown)
 
 
 def test_the_clock_is_judged_against_the_maximum_that_the_conditions_name() -> None:
@@ -171,7 +180,7 @@ def test_the_anomaly_task_is_measured_by_the_area_under_its_curve() -> None:
     assert 0.6 < metric.low < metric.value < metric.high < 0.9
 
 
-@pytest.mark.parametrize("damage", ["phase", "century", "column", "lengths", "signed", "sensor", "telemetry column"])
+@pytest.mark.parametrize("damage", ["phase", "century", "column", "lengths", "signed", "sensor", "telemetry column", "clock"])
 def test_streams_that_a_sound_agent_cannot_write_are_refused(damage: str) -> None:
     queries = make_queries(50)
     telemetry, sensors = make_telemetry({"thermal.a_c": np.full(5, 40.0)})
@@ -187,6 +196,8 @@ def test_streams_that_a_sound_agent_cannot_write_are_refused(damage: str) -> Non
         queries["pre_ns"] = queries["pre_ns"].astype(np.int64) - 10_000
     elif damage == "sensor":
         telemetry["sensor"][2] = 9
+    elif damage == "clock":
+        telemetry["time_ns"][2] = 2**63
     else:
         del telemetry["value"]
     with pytest.raises(DeviceReplyInvalid):

@@ -14,7 +14,7 @@ TEN_SECS = (0, 10 * SECOND_NS)
 
 
 def _channel(*values: float) -> Channel:
-    return Channel(np.linspace(0, TEN_SECS[1], len(values)).astype(np.uint64), np.array(values, dtype=np.float64))
+    return Channel(np.linspace(0, TEN_SECS[1], len(values)).astype(np.int64), np.array(values, dtype=np.float64))
 
 
 def _sound() -> Evidence:
@@ -35,7 +35,7 @@ def _sound() -> Evidence:
             "cpu_busy_percent": _channel(30, 30),
             "runner_cpu_percent": _channel(25, 25),
         },
-        telemetry_ns=np.arange(0, 100, dtype=np.uint64) * np.uint64(SECOND_NS // 10),
+        telemetry_ns=np.arange(0, 100, dtype=np.int64) * np.int64(SECOND_NS // 10),
         telemetry_hz=10,
         window_ns=TEN_SECS,
         start_c={"thermal.cpu_c": 45.0},
@@ -73,7 +73,7 @@ FAULTS = [
     ("high_variation", Validity.SEMIVALID, 2.6, _with(cv_percent=2.6)),
     ("minimum_not_met", Validity.SEMIVALID, 1, _with_runner(min_query_count_met=False)),
     ("flush_pauses", Validity.SEMIVALID, 2, _with_runner(flush_pauses_ns=[TEN_SECS[1] // 100] * 2)),
-    ("telemetry_gap", Validity.SEMIVALID, 5, _with(telemetry_ns=np.arange(0, 51, dtype=np.uint64) * np.uint64(SECOND_NS // 10))),
+    ("telemetry_gap", Validity.SEMIVALID, 5, _with(telemetry_ns=np.arange(0, 51, dtype=np.int64) * np.int64(SECOND_NS // 10))),
     ("clock_offset", Validity.VALID, -9, _with(clock_offset_secs=-9.0)),
     ("nothing_measured", Validity.INVALID, 0, _with(query_count=0)),
     ("emulated_cpu", Validity.INVALID, 1, _with(emulated=Emulation.CPU)),
@@ -138,7 +138,7 @@ def test_the_runners_own_load_is_not_background() -> None:
 
 
 def test_a_slow_sampling_rate_is_not_a_gap() -> None:
-    slow = _with(telemetry_hz=1.0, telemetry_ns=np.array([0, 4, 8], dtype=np.uint64) * np.uint64(SECOND_NS))(_sound())
+    slow = _with(telemetry_hz=1.0, telemetry_ns=np.array([0, 4, 8], dtype=np.int64) * np.int64(SECOND_NS))(_sound())
     assert assess(slow).level == Validity.VALID
 
 
