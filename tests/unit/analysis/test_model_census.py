@@ -12,7 +12,6 @@ import tflite
 from orchestrator.analysis.model_census import ModelUnreadable, census, contradictions
 
 REALDATA = Path(__file__).parents[4] / "shared" / "realdata"
-DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 KWS = REALDATA / "kws"
 
 needs_realdata = pytest.mark.skipif(not KWS.is_dir(), reason="the real models are not beside the checkout")
