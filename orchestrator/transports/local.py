@@ -1,0 +1,96 @@
+"""This computer as the device: commands are child processes, files are files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from agent.errors import DeviceUnreachable, DiskFull, FolderUnwritable
+from orchestrator.transports.base import CommandResult, Transport
+
+#: What a command on the device may see of this process' environment: paths and locale, never our settings or secrets.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+
+class LocalTransport(Transport):
+    def run(self, argv: Sequence[str], *, timeout_secs: float, max_output_bytes: int) -> CommandResult:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            try:
+                ended = subprocess.run(  # noqa: S603
+                    list(argv), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, timeout=timeout_secs, env=environment, start_new_session=True
+                )
+            except FileNotFoundError as error:
+                raise DeviceUnreachable(
+                    f"this computer has no command {argv[0]}", "name an interpreter that exists: edgematrix env add NAME --python PATH"
+                ) from error
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise DeviceUnreachable(f"{argv[0]} did not answer: {error}", "see whether this computer is overloaded, then: edgematrix doctor") from error
+            return CommandResult(ended.returncode, _head(stdout, max_output_bytes), _head(stderr, max_output_bytes))
+
+    def put(self, source: Path, target: str) -> None:
+        def fill(file: IO[bytes]) -> None:
+            with source.open("rb") as data:
+                shutil.copyfileobj(data, file, 1024 * 1024)
+
+        _replace(Path(target), fill)
+
+    def put_bytes(self, data: bytes, target: str) -> None:
+        _replace(Path(target), lambda file: file.write(data))
+
+    def read_from(self, path: str, offset: int, max_bytes: int) -> bytes | None:
+        try:
+            # O_NOFOLLOW: a device's folder is untrusted even here, and nothing of ours is a link.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DeviceUnreachable(f"{path} cannot be read: {error.strerror}", "remove what is in its place") from error
+        try:
+            return os.pread(descriptor, max_bytes, offset)
+        finally:
+            os.close(descriptor)
+
+    def size_of(self, path: str) -> int | None:
+        try:
+            return os.stat(path, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return None
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _head(file: IO[bytes], max_bytes: int) -> bytes:
+    file.seek(0)
+    return file.read(max_bytes)
+
+
+def _replace(target: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    with _write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".incoming-", delete=False) as file:
+            try:
+                fill(file)
+                file.flush()
+                os.replace(file.name, target)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+
+@contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull(f"no room to write {target}: {error.strerror}", "free space on that disk, then: edgematrix resume") from error
+        raise FolderUnwritable(f"{target} cannot be written: {error.strerror}", f"make {target.parent} writable for this user") from error
