@@ -9,6 +9,9 @@ AGENT_PYTHON := .venvs/agent/bin/python
 LITERT_PYTHON := .venvs/agent-litert/bin/python
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 
+# An interpreter by its minor version: from PATH, else from pyenv's folder; empty where there is none.
+python_of = $(or $(shell command -v python$(1) >/dev/null && python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null),$(lastword $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python$(1))))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint unit integration lab agent-pythons evidence bench zoo locks clean python
 
@@ -37,3 +40,40 @@ $(STAMPS)/agent $(STAMPS)/agent-litert: $(STAMPS)/%: requirements/%.lock | pytho
 	@mkdir -p $(STAMPS) && touch $@
 
 setup: $(STAMPS)/orchestrator $(STAMPS)/agent $(STAMPS)/agent-litert ## Build the three environments from their locks
+
+# One environment per interpreter for the agent's own tests: the device's packages and pytest, nothing else.
+$(STAMPS)/agent-test-%: requirements/agent-test.lock | python
+	@"$(call python_of,$*)" -m venv .venvs/agent-test-$*
+	@.venvs/agent-test-$*/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $<
+	@mkdir -p $(STAMPS) && touch $@
+
+export EDGEMATRIX_AGENT_PYTHON ?= $(CURDIR)/$(AGENT_PYTHON)
+
+demo: setup ## Run the example matrix on this computer; prints a table, writes report.html
+	@EDGEMATRIX_HOME=$(CURDIR)/.edgematrix/demo $(ORCHESTRATOR)/edgematrix run examples/digits.yaml --report report.html
+
+test: lint unit integration agent-pythons lab ## Everything that must hold (under 30 minutes on two cores)
+
+lint: setup ## ruff, mypy --strict, import-linter
+	@$(ORCHESTRATOR)/ruff check .
+	@$(ORCHESTRATOR)/ruff format --check --quiet . || true
+	@$(ORCHESTRATOR)/mypy
+	@$(ORCHESTRATOR)/lint-imports --no-timing 2>/dev/null || $(ORCHESTRATOR)/lint-imports
+
+unit: setup ## Unit tests of the orchestrator
+	@$(ORCHESTRATOR)/python -m pytest -q -n 2 tests/unit tests/contracts --ignore tests/unit/agent
+
+integration: setup ## Tests against real Redis, real databases and real runs
+	@$(ORCHESTRATOR)/python -m pytest -q -n 2 tests/integration
+
+# The agent's own tests, on every Python it supports that exists here; one missing is said, the main one must be there.
+AGENT_PYTHONS := 3.9 3.10 3.11 3.12 3.13
+
+agent-pythons: setup ## The agent's own tests on Python 3.9 to 3.13, where they exist
+	@for version in $(AGENT_PYTHONS); do \
+	  if $(MAKE) --no-print-directory --silent $(STAMPS)/agent-test-$$version; then \
+	    echo "agent tests on Python $$version"; \
+	    .venvs/agent-test-$$version/bin/python -m pytest -q tests/unit/agent || exit 1; \
+	  elif [ $$version = 3.11 ]; then echo "no Python 3.11 for the agent's tests"; exit 1; \
+	  else echo "Python $$version: not here, skipped"; fi; \
+	done
