@@ -1,0 +1,179 @@
+"""Speaks the agent's protocol to one device, over any transport. What comes back is sized and checked here, once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent import errors, protocol
+from orchestrator.dispatch.agent_package import AgentPackage
+from orchestrator.transports import Transport
+
+_COMMAND_TIMEOUT_SECS = 30.0
+_SELF_TEST_TIMEOUT_SECS = 120.0
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """What a run's progress file says; read without starting a process on the device, so that reading disturbs nothing."""
+
+    phase: str
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+class DeviceAgent:
+    """One device, one interpreter on it, one agent version."""
+
+    def __init__(self, transport: Transport, root: str, interpreter: Sequence[str], package: AgentPackage) -> None:
+        self.transport = transport
+        self.root = root
+        self._interpreter = tuple(interpreter)
+        self._package = package
+
+    # --- bringing things to the device ---------------------------------------------------------------------
+
+    def push_agent(self) -> None:
+        """Put the agent on the device unless this very agent is there."""
+        target = self._path(protocol.AGENTS_FOLDER, f"{self._package.sha256}.pyz")
+        if self.transport.size_of(target) != self._package.path.stat().st_size:
+            self.transport.put(self._package.path, target)
+
+    def push_content(self, sha256: str, size_bytes: int, source: Callable[[], Path]) -> None:
+        """Put a file on the device under its digest, once. The supervisor verifies the digest before each run and removes what is wrong."""
+        target = self._path(protocol.CONTENT_FOLDER, sha256)
+        if self.transport.size_of(target) != size_bytes:
+            self.transport.put(source(), target)
+
+    def push_request(self, run: str, request: protocol.RunRequest) -> None:
+        self.transport.put_bytes(protocol.to_json(request).encode(), self._path(protocol.JOBS_FOLDER, run, protocol.REQUEST_FILE))
+
+    # --- commands ------------------------------------------------------------------------------------------
+
+    def hello(self) -> dict[str, Any]:
+        """Who answers there: protocol, agent digest, machine and clocks, with the clock's offset to ours (seconds, and its uncertainty)."""
+        before = time.time()
+        reply = self._command("hello")
+        after = time.time()
+        told = reply.get("utc_unix_secs")
+        if isinstance(told, int | float):
+            reply["clock_offset_secs"] = float(told) - (before + after) / 2
+            reply["clock_offset_uncertainty_secs"] = (after - before) / 2
+        return reply
+
+    def facts(self) -> dict[str, Any]:
+        """The device's conditions and its environment's facts, with a self-test of every runtime."""
+        return self._command("facts", timeout_secs=_SELF_TEST_TIMEOUT_SECS)
+
+    def start(self, run: str, fence: int) -> None:
+        self._command("start", run, "--root", self.root, "--fence", str(fence))
+
+    def status(self, run: str, fence: int) -> protocol.RunStatus:
+        """What is true of a run; a higher fence than the device has seen adopts the run."""
+        reply = self._command("status", run, "--root", self.root, "--fence", str(fence))
+        try:
+            status = protocol.from_json(protocol.RunStatus, json.dumps(reply.get("status")))
+        except errors.RequestInvalid as error:
+            raise errors.DeviceReplyInvalid(f"status: {error.message}", "update the agent: the next run pushes it") from error
+        if status.state not in protocol.RUN_STATES:
+            raise errors.DeviceReplyInvalid(f"status: unknown state {status.state[:40]!r}")
+        return status
+
+    def cancel(self, run: str, fence: int) -> None:
+        self._command("cancel", run, "--root", self.root, "--fence", str(fence))
+
+    def clean(self, run: str, fence: int) -> None:
+        self._command("clean", run, "--root", self.root, "--fence", str(fence))
+
+    def runs(self) -> list[tuple[str, str]]:
+        """Every run on the device with its state, whoever it belongs to."""
+        listed = self._command("ps", "--root", self.root).get("runs")
+        found = []
+        for item in listed if isinstance(listed, list) else []:
+            status = item.get("status") if isinstance(item, dict) else None
+            if not isinstance(status, dict):
+                raise errors.DeviceReplyInvalid("ps: a run without a status")
+            found.append((str(item.get("name")), str(status.get("state"))))
+        return found
+
+    # --- reading a run without disturbing it -----------------------------------------------------------------
+
+    def mark_read(self, run: str) -> None:
+        """Tell the device that somebody still reads this run; see ``orphan_after_secs``."""
+        self.transport.put_bytes(b"", self._path(protocol.JOBS_FOLDER, run, protocol.READ_MARK_FILE))
+
+    def progress(self, run: str) -> RunProgress | None:
+        data = self.transport.read_from(self._path(protocol.JOBS_FOLDER, run, protocol.PROGRESS_FILE), 0, protocol.PROGRESS.size)
+        if data is None or len(data) < protocol.PROGRESS.size:
+            return None
+        phase, done, total, seconds_left = protocol.PROGRESS.unpack(data)
+        name = protocol.PHASES[phase] if phase < len(protocol.PHASES) else "starting"
+        # NaN and negatives both mean unknown; the comparison is false for NaN.
+        return RunProgress(name, min(done, 2**53), min(total, 2**53), seconds_left if 0 <= seconds_left < 1e9 else None)
+
+    def outcome(self, run: str) -> protocol.RunOutcome | None:
+        """The outcome message, checked; None while there is none."""
+        path = self._path(protocol.JOBS_FOLDER, run, protocol.OUTCOME_FILE)
+        data = self.transport.read_from(path, 0, protocol.MAX_MESSAGE_BYTES + 1)
+        if data is None:
+            return None
+        try:
+            outcome = protocol.from_json(protocol.RunOutcome, data.decode("utf-8"))
+        except (UnicodeDecodeError, errors.RequestInvalid) as error:
+            raise errors.DeviceReplyInvalid(f"the outcome of {run} is not one: {error}", "see the device's health: edgematrix device check") from error
+        if outcome.status not in protocol.OUTCOME_STATUSES or f"{outcome.job_id}.{outcome.attempt}" != run:
+            raise errors.DeviceReplyInvalid(f"the outcome in {run} belongs to {outcome.job_id[:80]}.{outcome.attempt} ({outcome.status[:20]})")
+        return outcome
+
+    def pull_stream(self, run: str, stream: str, target: Path, size_limit: int, part_bytes: int = 4 * 1024 * 1024) -> int:
+        """Append what is new of a stream to ``target``; its size is the offset, so a broken link goes on where it stopped. Returns its size."""
+        path = self._path(protocol.JOBS_FOLDER, run, f"{stream}.spool")
+        with target.open("ab") as file:
+            offset = file.tell()
+            while offset < size_limit:
+                part = self.transport.read_from(path, offset, min(part_bytes, size_limit - offset))
+                if not part:
+                    break
+                file.write(part)
+                offset += len(part)
+            return offset
+
+    # --- below ---------------------------------------------------------------------------------------------
+
+    def _path(self, *parts: str) -> str:
+        return "/".join((self.root, *parts))
+
+    def _command(self, *arguments: str, timeout_secs: float = _COMMAND_TIMEOUT_SECS) -> dict[str, Any]:
+        agent_file = self._path(protocol.AGENTS_FOLDER, f"{self._package.sha256}.pyz")
+        result = self.transport.run(
+            (*self._interpreter, agent_file, *arguments), timeout_secs=timeout_secs, max_output_bytes=protocol.MAX_MESSAGE_BYTES
+        )
+        try:
+            reply = json.loads(result.stdout.decode("utf-8"))
+        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+            told = result.stderr[-400:].decode("utf-8", "replace").strip()
+            raise errors.DeviceReplyInvalid(
+                f"the agent's {arguments[0]} answered no JSON (exit code {result.exit_code}): {told or 'nothing on stderr'}",
+                f"run it by hand: {' '.join(self._interpreter)} {agent_file} {arguments[0]}",
+            ) from error
+        if not isinstance(reply, dict):
+            raise errors.DeviceReplyInvalid(f"the agent's {arguments[0]} answered no object")
+        if reply.get("ok") is not True:
+            raise errors.from_json(reply["error"] if isinstance(reply.get("error"), dict) else {"class": "bug", "message": "no reason given"})
+        return reply
+
+
+def end_leftovers(agent: DeviceAgent, fence: int, keep: str = "") -> None:
+    """End or remove every run on the device except ``keep``; for the one that holds the device's lease, or knows that nobody does."""
+    for run, state in agent.runs():
+        if run == keep:
+            continue
+        if state == "running":
+            agent.cancel(run, fence)
+        else:
+            agent.clean(run, fence)

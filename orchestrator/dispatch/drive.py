@@ -1,0 +1,324 @@
+"""Drives one job one step further. Re-entrant and never waiting: look at what is true, take the next step, say when to look again.
+
+Every step may be the last thing this process does. What is true lives in the job's row and in the device's job folder; the next ``drive``, in
+whatever process, goes on from there. Every write is made under the fence: a process that was frozen past its lease writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import update
+from sqlmodel import Session, col
+
+from agent.errors import DeviceBusy, EdgematrixError, InternalError, RunLost
+from orchestrator.dispatch.collect import collect
+from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress, end_leftovers
+from orchestrator.dispatch.gateway import Gateway
+from orchestrator.dispatch.leases import release_lease, renew_lease
+from orchestrator.dispatch.ledger import note_change, set_health
+from orchestrator.dispatch.request import build_request, planned_variant
+from orchestrator.domain.plan import Plan
+from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, JobState
+from orchestrator.store.database import session as open_session
+from orchestrator.store.tables import Attempt, Device, Environment, Experiment, Job
+
+log = structlog.get_logger(__name__)
+
+#: How soon to look again at a run: at its expected end, but neither busily nor so rarely that a cancel or a crash goes unseen.
+_LOOK_AGAIN_MIN_SECS = 0.25
+_LOOK_AGAIN_MAX_SECS = 5.0
+#: A run whose progress stands still for this long is asked for by a command; before that, only its files are read.
+_STALL_SECS = 8.0
+
+
+@dataclass(frozen=True)
+class _Held:
+    """One look at the rows, under the lease that was just renewed."""
+
+    job: Job
+    device: Device
+    experiment: Experiment
+    plan: Plan
+    environment: Environment | None
+    fence: int
+
+    @property
+    def run(self) -> str:
+        return f"{self.job.id}.{self.job.attempts}"
+
+
+def drive(gateway: Gateway, job_id: str, fence: int) -> None:
+    """Take the job's next step, if ``fence`` still owns its device.
+
+    Errors of the lab or of the job become the job's state; only a database that cannot be reached is raised, and the scheduler's next nudge
+    tries again.
+    """
+    with gateway.job_lock(job_id) as mine:
+        if not mine:
+            return
+        held = _hold(gateway, job_id, fence)
+        if held is None:
+            return
+        try:
+            _step(gateway, held)
+        except EdgematrixError as error:
+            _fail(gateway, held, error)
+        except Exception as error:  # noqa: BLE001 - whatever else goes wrong is our bug, and the job must still end
+            log.exception("drive failed", job=job_id)
+            _fail(gateway, held, InternalError(f"{type(error).__name__}: {error}", "please report this with the worker's log"))
+
+
+def _hold(gateway: Gateway, job_id: str, fence: int) -> _Held | None:
+    now = gateway.clock()
+    with open_session(gateway.engine) as session:
+        job = session.get(Job, job_id)
+        if job is None or job.device_id is None or not renew_lease(session, job.device_id, job_id, fence, now):
+            log.info("stale nudge", job=job_id, fence=fence)
+            return None
+        device = session.get_one(Device, job.device_id)
+        experiment = session.get_one(Experiment, job.experiment_id)
+        environment = None
+        try:
+            environment = gateway.environment_of(session, device, job.environment)
+        except EdgematrixError as error:
+            _end(session, job, device, fence, JobOutcome.ERROR, error, now)
+            job.state = JobState.FINISHED
+    return _Held(job, device, experiment, Plan.model_validate(experiment.plan), environment, fence)
+
+
+def _agent(gateway: Gateway, held: _Held) -> DeviceAgent:
+    interpreter = held.environment.interpreter if held.environment else ["python3"]
+    return gateway.agent_for(held.device, interpreter)
+
+
+def _step(gateway: Gateway, held: _Held) -> None:
+    if held.job.state in (JobState.SCHEDULED, JobState.PREPARING):
+        _start(gateway, held)
+    elif held.job.state == JobState.RUNNING:
+        _look(gateway, held)
+    elif held.job.state == JobState.COLLECTING:
+        _collect(gateway, held)
+    elif held.job.state == JobState.CANCELING:
+        _cancel(gateway, held)
+    elif held.job.state == JobState.FINISHED:
+        _let_go(gateway, held)
+
+
+# --- scheduled → preparing → running --------------------------------------------------------------------------
+
+
+def _start(gateway: Gateway, held: _Held) -> None:
+    if held.job.state == JobState.SCHEDULED:
+        if not _begin_attempt(gateway, held):
+            return None
+        held.job.state = JobState.PREPARING
+    _, variant = planned_variant(held.plan, held.job)
+    inputs = held.plan.models[held.job.model].dataset.inputs
+    agent = _agent(gateway, held)
+    agent.push_agent()
+    for sha256, size_bytes in ((variant.info.sha256, variant.info.size_bytes), (inputs.sha256, inputs.size_bytes)):
+        agent.push_content(sha256, size_bytes, lambda sha256=sha256: gateway.artifacts.local_path(sha256))  # type: ignore[misc]
+    # A run that an earlier drive started and could not note down is found here: start is idempotent under the same job.
+    agent.push_request(held.run, build_request(held.plan, held.job, held.job.attempts, held.fence))
+    try:
+        agent.start(held.run, held.fence)
+    except DeviceBusy:
+        # We hold the device's only lease, so whatever else lives there was left behind by a lease that is gone.
+        end_leftovers(agent, held.fence, keep=held.run)
+        return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+    _move(gateway, held, JobState.PREPARING, JobState.RUNNING, look_again_in=_LOOK_AGAIN_MIN_SECS)
+    return None
+
+
+def _begin_attempt(gateway: Gateway, held: _Held) -> bool:
+    """Count the attempt before anything reaches the device, so that no attempt can be lost."""
+    now = gateway.clock()
+    number = held.job.attempts + 1
+    with open_session(gateway.engine) as session:
+        moved = _move_in(session, held, JobState.SCHEDULED, JobState.PREPARING, now, attempts=number, progress=None)
+        if moved and held.device.id is not None:
+            session.add(Attempt(job_id=held.job.id, number=number, device_id=held.device.id, fence=held.fence, started_at=now))
+    held.job.attempts = number
+    return moved
+
+
+# --- running --------------------------------------------------------------------------------------------------
+
+
+def _look(gateway: Gateway, held: _Held) -> None:
+    agent = _agent(gateway, held)
+    if agent.outcome(held.run) is not None:
+        if _move(gateway, held, JobState.RUNNING, JobState.COLLECTING, look_again_in=0.0):
+            held.job.state = JobState.COLLECTING
+            _collect(gateway, held)
+        return
+    now = gateway.clock()
+    agent.mark_read(held.run)
+    progress = agent.progress(held.run)
+    seen = held.job.progress or {}
+    mark = [progress.phase, progress.done] if progress else None
+    changed_at = now if mark != seen.get("mark") else float(seen.get("changed_at", now))
+    if now - changed_at > _STALL_SECS or held.job.fence != seen.get("fence", held.job.fence):
+        status = agent.status(held.run, held.fence)
+        if status.state == "ended":
+            return _look_again(gateway, held, seen, 0.0)
+        if status.state != "running":
+            raise RunLost(
+                f"{held.run} ended on {held.device.name} without an outcome (state {status.state})",
+                "its supervisor was killed or the device restarted; it is tried again",
+            )
+        changed_at = now
+    record = {"mark": mark, "changed_at": changed_at, "fence": held.fence}
+    if progress is not None:
+        record |= {"phase": progress.phase, "done": progress.done, "total": progress.total, "seconds_left": progress.seconds_left}
+    return _look_again(gateway, held, record, _pause(progress))
+
+
+def _pause(progress: RunProgress | None) -> float:
+    if progress is None or progress.seconds_left is None:
+        return _LOOK_AGAIN_MIN_SECS * 2
+    return min(max(progress.seconds_left, _LOOK_AGAIN_MIN_SECS), _LOOK_AGAIN_MAX_SECS)
+
+
+def _look_again(gateway: Gateway, held: _Held, progress: dict[str, object], pause_secs: float) -> None:
+    with open_session(gateway.engine) as session:
+        session.execute(
+            update(Job)
+            .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == held.job.state)
+            .values(progress=progress, next_drive_at=gateway.clock() + pause_secs)
+        )
+
+
+# --- collecting, canceling, finished ------------------------------------------------------------------------------
+
+
+def _collect(gateway: Gateway, held: _Held) -> None:
+    outcome = collect(gateway, _agent(gateway, held), held.plan, held.job, held.device, held.environment, held.fence)
+    if outcome is not None:
+        held.job.state = JobState.FINISHED
+        _let_go(gateway, held)
+
+
+def _cancel(gateway: Gateway, held: _Held) -> None:
+    agent = _agent(gateway, held)
+    if held.job.attempts:
+        agent.push_agent()
+        status = agent.status(held.run, held.fence)
+        if status.state == "running":
+            agent.cancel(held.run, held.fence)
+            return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+    with open_session(gateway.engine) as session:
+        _end(session, held.job, held.device, held.fence, JobOutcome.CANCELED, None, gateway.clock())
+    held.job.state = JobState.FINISHED
+    return _let_go(gateway, held)
+
+
+def _let_go(gateway: Gateway, held: _Held) -> None:
+    """Clean the device, then free it. A device that cannot be cleaned keeps no job from its end: its health decides what it gets next."""
+    why = ""
+    if held.job.attempts and held.environment is not None:
+        try:
+            agent = _agent(gateway, held)
+            state = agent.status(held.run, held.fence).state
+            if state == "running":
+                agent.cancel(held.run, held.fence)
+                return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+            if state != "absent":
+                agent.clean(held.run, held.fence)
+        except EdgematrixError as error:
+            why = error.message
+    gateway.forget_run(held.run, held.job.id)
+    with open_session(gateway.engine) as session:
+        now = gateway.clock()
+        if why:
+            set_health(session, held.device, DeviceHealth.UNKNOWN, f"cleaning {held.run} failed: {why}", now)
+        if held.device.id is not None:
+            release_lease(session, held.device.id, held.job.id, held.fence)
+        session.execute(update(Job).where(col(Job.id) == held.job.id, col(Job.fence) == held.fence).values(next_drive_at=None))
+    return None
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
+    """An infrastructure error is tried again on a device that proves healthy; any other error is the job's end."""
+    now = gateway.clock()
+    log.warning("attempt failed", job=held.job.id, attempt=held.job.attempts, code=error.code, message=error.message)
+    again = error.error_class == ErrorClass.INFRASTRUCTURE and held.job.attempts < held.plan.limits.max_attempts and held.job.state != JobState.CANCELING
+    if again:
+        _stop_quietly(gateway, held)
+    with open_session(gateway.engine) as session:
+        if error.error_class == ErrorClass.INFRASTRUCTURE:
+            set_health(session, held.device, DeviceHealth.UNKNOWN, error.message, now)
+        if again and held.device.id is not None:
+            session.execute(
+                update(Attempt)
+                .where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts)
+                .values(ended_at=now, status=JobOutcome.ERROR, error=error.to_json())
+            )
+            back = {"state": JobState.SUBMITTED, "fence": None, "next_drive_at": None, "progress": None, "waiting_for": error.message}
+            if held.job.device_query:
+                back["device_id"] = None
+            session.execute(update(Job).where(col(Job.id) == held.job.id, col(Job.fence) == held.fence).values(**back))
+            note_change(session, "job", held.job.id, held.job.state, JobState.SUBMITTED, "system", now, f"attempt {held.job.attempts}: {error.message}")
+            release_lease(session, held.device.id, held.job.id, held.fence)
+        elif not again:
+            outcome = JobOutcome.CANCELED if held.job.state == JobState.CANCELING else JobOutcome.ERROR
+            _end(session, held.job, held.device, held.fence, outcome, error, now)
+    if not again:
+        held.job.state = JobState.FINISHED
+        _let_go(gateway, held)
+
+
+def _stop_quietly(gateway: Gateway, held: _Held) -> None:
+    """End what may still live on the device before it is given away; what cannot be reached is ended by the next fence or by itself."""
+    try:
+        agent = _agent(gateway, held)
+        agent.cancel(held.run, held.fence)
+        agent.clean(held.run, held.fence)
+    except EdgematrixError as error:
+        log.info("could not clean after a failed attempt", job=held.job.id, why=error.message)
+    gateway.forget_run(held.run, held.job.id)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def _move(gateway: Gateway, held: _Held, old: JobState, new: JobState, look_again_in: float) -> bool:
+    now = gateway.clock()
+    with open_session(gateway.engine) as session:
+        moved = _move_in(session, held, old, new, now, next_drive_at=now + look_again_in)
+    return moved
+
+
+def _move_in(session: Session, held: _Held, old: JobState, new: JobState, now: float, **values: object) -> bool:
+    moved = session.execute(
+        update(Job)
+        .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == old)
+        .values(state=new, **values)
+        .returning(col(Job.id))
+    ).scalar_one_or_none()
+    if moved is not None:
+        note_change(session, "job", held.job.id, old, new, "system", now)
+    return moved is not None
+
+
+def _end(session: Session, job: Job, device: Device, fence: int, outcome: JobOutcome, error: EdgematrixError | None, now: float) -> None:
+    """Finish the job and its attempt under the fence, once; the lease stays until the device is clean."""
+    record = error.to_json() if error else None
+    ended = session.execute(
+        update(Job)
+        .where(col(Job.id) == job.id, col(Job.fence) == fence, col(Job.state) != JobState.FINISHED)
+        .values(state=JobState.FINISHED, outcome=outcome, error=record, finished_at=now, next_drive_at=now, waiting_for=None)
+        .returning(col(Job.id))
+    ).scalar_one_or_none()
+    if ended is not None:
+        session.execute(
+            update(Attempt)
+            .where(col(Attempt.job_id) == job.id, col(Attempt.number) == job.attempts)
+            .values(ended_at=now, status=outcome, error=record)
+        )
+        note_change(session, "job", job.id, job.state, JobState.FINISHED, "system", now, error.message if error else str(outcome))

@@ -1,0 +1,90 @@
+"""What one gateway process holds while it drives jobs: the store, its caches, the pooled connections, and a lock per job."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+
+from agent.errors import MissingRuntime
+from orchestrator.dispatch.agent_package import AgentPackage, build_agent_package
+from orchestrator.dispatch.device_agent import DeviceAgent
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.tables import Device, Environment
+from orchestrator.transports import Transport, open_transport
+
+
+@dataclass
+class Gateway:
+    """One per worker process. ``folder`` may be lost at any time: it holds partial spools and caches, never the only copy of anything."""
+
+    engine: Engine
+    artifacts: ArtifactStore
+    folder: Path
+    clock: Callable[[], float]
+    _transports: dict[tuple[str, str], Transport] = field(default_factory=dict)
+    _transports_lock: threading.Lock = field(default_factory=threading.Lock)
+    _package: AgentPackage | None = None
+
+    @property
+    def package(self) -> AgentPackage:
+        """The agent of this version, built once per process."""
+        if self._package is None:
+            self._package = build_agent_package(self.folder / "agents")
+        return self._package
+
+    def agent_for(self, device: Device, interpreter: list[str]) -> DeviceAgent:
+        """The device's agent under one interpreter, over this process' pooled connection."""
+        key = (device.transport, repr(sorted(device.address.items())))
+        with self._transports_lock:
+            transport = self._transports.get(key)
+            if transport is None:
+                transport = self._transports[key] = open_transport(device.transport, device.address)
+        return DeviceAgent(transport, device.root, interpreter, self.package)
+
+    def environment_of(self, session: Session, device: Device, name: str) -> Environment:
+        """The device's environment of that name; :class:`MissingRuntime` says how to add it."""
+        found = session.exec(select(Environment).where(col(Environment.device_id) == device.id, col(Environment.name) == name)).first()
+        if found is None:
+            raise MissingRuntime(f"{device.name} has no environment {name!r}", f"edgematrix env add {name} --python PATH --device {device.name}")
+        return found
+
+    @contextmanager
+    def job_lock(self, job_id: str) -> Iterator[bool]:
+        """Yield whether this process may drive the job now; a second delivery of the same nudge gets False and goes home."""
+        folder = self.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / job_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
+    def run_folder(self, run: str) -> Path:
+        """Where this gateway keeps what it has pulled of one run so far."""
+        folder = self.folder / "runs" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def forget_run(self, run: str, job_id: str) -> None:
+        shutil.rmtree(self.folder / "runs" / run, ignore_errors=True)
+        (self.folder / "locks" / job_id).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with self._transports_lock:
+            for transport in self._transports.values():
+                transport.close()
+            self._transports.clear()

@@ -1,0 +1,85 @@
+"""Exclusive use of a device, by compare-and-set in SQL, with a fence that only ever grows.
+
+A lease that expired does not free its device: a run may still live there. The next fence goes to the *same* job, whose ``drive`` adopts the run
+or ends it; only then is the lease released.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from orchestrator.dispatch.ledger import note_change
+from orchestrator.domain.states import DeviceHealth, JobState
+from orchestrator.store.tables import Device, Job
+
+LEASE_SECS = 30.0
+
+
+def take_lease(session: Session, device_id: int, job_id: str, now: float) -> int | None:
+    """Give the idle, healthy device to the waiting job; return the new fence, or None when either was taken meanwhile."""
+    taken = session.execute(
+        update(Device)
+        .where(col(Device.id) == device_id, col(Device.lease_job_id).is_(None), col(Device.health) == DeviceHealth.GOOD)
+        .values(lease_job_id=job_id, lease_expires_at=now + LEASE_SECS, fence=col(Device.fence) + 1)
+        .returning(col(Device.fence))
+    ).scalar_one_or_none()
+    if taken is None:
+        return None
+    fence = int(taken)
+    scheduled = session.execute(
+        update(Job)
+        .where(col(Job.id) == job_id, col(Job.state) == JobState.SUBMITTED)
+        .values(state=JobState.SCHEDULED, device_id=device_id, fence=fence, next_drive_at=now, waiting_for=None)
+        .returning(col(Job.id))
+    ).scalar_one_or_none()
+    if scheduled is None:
+        # The job was canceled between our look and our lease; the fence stays raised, which harms nobody.
+        session.execute(update(Device).where(col(Device.id) == device_id, col(Device.fence) == fence).values(lease_job_id=None, lease_expires_at=None))
+        return None
+    note_change(session, "job", job_id, JobState.SUBMITTED, JobState.SCHEDULED, "system", now)
+    return fence
+
+
+def renew_lease(session: Session, device_id: int, job_id: str, fence: int, now: float) -> bool:
+    """Keep the lease for another term; False when a newer fence owns the device, and the caller must then write nothing."""
+    return (
+        session.execute(
+            update(Device)
+            .where(col(Device.id) == device_id, col(Device.lease_job_id) == job_id, col(Device.fence) == fence)
+            .values(lease_expires_at=now + LEASE_SECS)
+            .returning(col(Device.id))
+        ).scalar_one_or_none()
+        is not None
+    )
+
+
+def release_lease(session: Session, device_id: int, job_id: str, fence: int) -> None:
+    """Free the device, if this fence still owns it."""
+    session.execute(
+        update(Device)
+        .where(col(Device.id) == device_id, col(Device.lease_job_id) == job_id, col(Device.fence) == fence)
+        .values(lease_job_id=None, lease_expires_at=None)
+    )
+
+
+def refence_expired(session: Session, now: float) -> list[tuple[str, int, str]]:
+    """Hand every expired lease to its own job again under the next fence; return (job, fence, gateway) to be driven."""
+    expired = session.exec(
+        select(Device).where(col(Device.lease_job_id).is_not(None), col(Device.lease_expires_at) < now)
+    ).all()
+    renewed = []
+    for device in expired:
+        fence = device.fence + 1
+        won = session.execute(
+            update(Device)
+            .where(col(Device.id) == device.id, col(Device.fence) == device.fence)
+            .values(fence=fence, lease_expires_at=now + LEASE_SECS)
+            .returning(col(Device.id))
+        ).scalar_one_or_none()
+        if won is None or device.lease_job_id is None:
+            continue
+        session.execute(update(Job).where(col(Job.id) == device.lease_job_id).values(fence=fence, next_drive_at=now))
+        note_change(session, "device", device.name, f"fence {device.fence}", f"fence {fence}", "system", now, "lease expired: its gateway went silent")
+        renewed.append((device.lease_job_id, fence, device.gateway))
+    return renewed

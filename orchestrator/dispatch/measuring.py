@@ -1,0 +1,116 @@
+"""From streams to metrics with everything the plan knows: the answers, the reference's outputs, the device's emulation and clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+
+from agent import protocol
+from agent.protocol import RunOutcome
+from orchestrator.analysis.measure import ANALYSIS_VERSION, Measured, compute
+from orchestrator.domain.plan import Plan
+from orchestrator.domain.states import Emulation, JobOutcome, Scenario, TaskKind
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.database import read_session
+from orchestrator.store.database import session as open_session
+from orchestrator.store.results import replace_metrics
+from orchestrator.store.tables import Attempt, Device, Job, Result
+from orchestrator.store.traces import read_trace
+
+Columns = dict[str, np.ndarray[Any, Any]]
+Streams = dict[str, Columns]
+
+
+def measure_streams(engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job, device: Device, outcome: RunOutcome, streams: Streams) -> Measured:
+    """Compute the metrics and the validity of one completed run."""
+    model = plan.models[job.model]
+    answers = read_trace(artifacts, model.dataset.answers_sha256) if model.dataset.answers_sha256 else None
+    offset = device.facts.get("clock_offset_secs")
+    reference = None
+    if model.task.kind == TaskKind.TENSOR and job.scenario == Scenario.ACCURACY:
+        reference = _reference_outputs(engine, artifacts, job, model.reference, streams)
+    return compute(
+        scenario=Scenario(job.scenario),
+        task=model.task.kind,
+        sample_count=model.dataset.inputs.sample_count,
+        streams=streams,
+        outcome=outcome,
+        emulated=Emulation(device.emulated),
+        class_names=model.dataset.info.class_names,
+        answers=answers,
+        reference_outputs=reference,
+        telemetry_hz=plan.telemetry_hz,
+        clock_offset_secs=float(offset) if isinstance(offset, int | float) else None,
+    )
+
+
+def load_streams(artifacts: ArtifactStore, traces: Mapping[str, Any]) -> Streams:
+    """Read a result's traces back into the streams they were made from."""
+    return {name: read_trace(artifacts, trace["sha256"]) for name, trace in traces.items()}
+
+
+def remeasure(engine: Engine, artifacts: ArtifactStore, plan: Plan, job_id: str) -> bool:
+    """Rebuild one job's metrics from its traces; False when it has no result."""
+    with read_session(engine) as session:
+        job, result = session.get(Job, job_id), session.get(Result, job_id)
+        if job is None or result is None or job.device_id is None:
+            return False
+        device = session.get_one(Device, job.device_id)
+        attempt = session.get_one(Attempt, (job_id, result.attempt))
+    outcome = protocol.from_json(RunOutcome, json.dumps(attempt.outcome_message))
+    measured = measure_streams(engine, artifacts, plan, job, device, outcome, load_streams(artifacts, result.traces))
+    with open_session(engine) as session:
+        replace_metrics(session, job_id=job_id, metrics=measured.metrics, validity=measured.validity, analysis_version=ANALYSIS_VERSION)
+    return True
+
+
+def remeasure_against_reference(engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job) -> None:
+    """When a tensor task's reference has just been measured, the variants measured before it can be told from it now."""
+    model = plan.models[job.model]
+    if model.task.kind != TaskKind.TENSOR or job.scenario != Scenario.ACCURACY or job.variant != model.reference:
+        return
+    with read_session(engine) as session:
+        waiting = session.exec(
+            select(Job.id).where(
+                col(Job.experiment_id) == job.experiment_id,
+                col(Job.model) == job.model,
+                col(Job.scenario) == Scenario.ACCURACY,
+                col(Job.outcome) == JobOutcome.COMPLETED,
+                col(Job.id) != job.id,
+            )
+        ).all()
+    for job_id in waiting:
+        remeasure(engine, artifacts, plan, job_id)
+
+
+def _reference_outputs(engine: Engine, artifacts: ArtifactStore, job: Job, reference: str, own: Streams) -> Columns | None:
+    """The outputs of the reference variant, best from the same device and environment; None while it has not been measured."""
+    if job.variant == reference:
+        return own.get(protocol.OUTPUTS)
+    with read_session(engine) as session:
+        found = _reference_jobs(session, job, reference)
+        if not found:
+            return None
+        nearest = min(found, key=lambda other: (other.device_id != job.device_id, other.environment != job.environment, other.id))
+        result = session.get(Result, nearest.id)
+    trace = result.traces.get(protocol.OUTPUTS) if result else None
+    return read_trace(artifacts, trace["sha256"]) if trace else None
+
+
+def _reference_jobs(session: Session, job: Job, reference: str) -> list[Job]:
+    return list(
+        session.exec(
+            select(Job).where(
+                col(Job.experiment_id) == job.experiment_id,
+                col(Job.model) == job.model,
+                col(Job.variant) == reference,
+                col(Job.scenario) == Scenario.ACCURACY,
+                col(Job.outcome) == JobOutcome.COMPLETED,
+            )
+        ).all()
+    )

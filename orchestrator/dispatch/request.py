@@ -1,0 +1,61 @@
+"""From a job row and its experiment's plan to the request the agent gets. Deterministic: asking twice gives the same request."""
+
+from __future__ import annotations
+
+from agent import protocol
+from orchestrator.domain.plan import Plan, PlannedModel, PlannedVariant
+from orchestrator.domain.states import Scenario, TaskKind
+from orchestrator.store.tables import Job
+
+
+def planned_variant(plan: Plan, job: Job) -> tuple[PlannedModel, PlannedVariant]:
+    """The model and the variant a job runs."""
+    model = plan.models[job.model]
+    return model, model.variants[job.variant]
+
+
+def build_request(plan: Plan, job: Job, attempt: int, fence: int) -> protocol.RunRequest:
+    """Build the request for one attempt."""
+    model, variant = planned_variant(plan, job)
+    scenario = plan.scenarios[Scenario(job.scenario)]
+    inputs = model.dataset.inputs
+    is_accuracy = job.scenario == Scenario.ACCURACY
+    return protocol.RunRequest(
+        protocol=protocol.PROTOCOL_VERSION,
+        job_id=job.id,
+        attempt=attempt,
+        fence=fence,
+        scenario=job.scenario,
+        task=model.task.kind,
+        scores=model.task.scores,
+        model=protocol.ContentRef(variant.info.sha256, variant.info.size_bytes),
+        runtime=variant.info.runtime,
+        inputs=protocol.InputsRef(
+            protocol.ContentRef(inputs.sha256, inputs.size_bytes), inputs.sample_count, list(inputs.sample_shape), inputs.dtype
+        ),
+        steps=[dict(step) for step in variant.steps],
+        settings=protocol.Settings(job.num_threads, job.provider, job.graph_optimization),
+        load=protocol.LoadSettings(
+            warmup_min_secs=scenario.warmup_min_secs,
+            warmup_runs=scenario.warmup_runs,
+            min_duration_secs=scenario.min_duration_secs,
+            min_query_count=scenario.min_query_count,
+            max_duration_secs=scenario.max_duration_secs,
+        ),
+        timeout_secs=plan.limits.timeout_secs,
+        class_count=model.dataset.info.class_count if is_accuracy else None,
+        top_k=model.task.top_k,
+        full_outputs=is_accuracy and (scenario.full_outputs or model.task.kind == TaskKind.TENSOR),
+        telemetry_hz=plan.telemetry_hz,
+        orphan_after_secs=plan.limits.orphan_after_secs,
+    )
+
+
+def stream_limit(plan: Plan, job: Job, stream: str) -> int:
+    """How many bytes of a stream this job can honestly produce, with room to spare; a device that sends more is not believed."""
+    model, _ = planned_variant(plan, job)
+    samples = model.dataset.inputs.sample_count
+    per_sample = {protocol.SAMPLES: 64 + 16 * model.task.top_k, protocol.OUTPUTS: 4 * 4096 * 64}
+    if stream in per_sample:
+        return min(protocol.MAX_STREAM_BYTES, 1024 * 1024 + 2 * samples * per_sample[stream])
+    return protocol.MAX_STREAM_BYTES
