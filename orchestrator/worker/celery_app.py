@@ -1,0 +1,54 @@
+"""The Celery application. Tasks are nudges of milliseconds to seconds; SQL is the truth, so every setting prefers losing one to doubling one."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+#: Seconds after which Redis hands an unacknowledged message to another worker. No task lasts nearly that long.
+VISIBILITY_TIMEOUT_SECS = 300
+
+
+def queue_of(gateway: str) -> str:
+    """The one queue a gateway owns."""
+    return f"gateway.{gateway}"
+
+
+def make_app(redis_url: str) -> Celery:
+    """Build the application for one Redis."""
+    app = Celery("edgematrix", broker=redis_url, set_as_current=False)
+    # Redis takes the shortest timeout of all apps on it, from whichever of the three places; they must agree.
+    transport = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_SECS,
+        # The default waits for ever on a dead peer.
+        "socket_timeout": 10.0,
+        "socket_keepalive": not redis_url.startswith("redis+socket"),
+        "health_check_interval": 15,
+    }
+    app.conf.update(
+        visibility_timeout=VISIBILITY_TIMEOUT_SECS,
+        broker_transport_options=transport,
+        result_backend_transport_options=transport,
+        # A killed worker's message comes back; drive is re-entrant, so twice is harmless.
+        task_acks_late=True,
+        # True would redeliver a message that kills its worker for ever.
+        task_reject_on_worker_lost=False,
+        # With prefetched messages one busy slot would hold back its neighbours' jobs.
+        worker_prefetch_multiplier=1,
+        # True would kill a drive in the middle when Redis restarts, and never run it again.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Results live in SQL; a result backend would only be a second truth.
+        task_ignore_result=True,
+        # A nudge older than this is pointless: the scheduler has sent newer ones.
+        task_default_expires=VISIBILITY_TIMEOUT_SECS,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A scheduler whose Redis is away must not hang in publish: the next tick tries again.
+        task_publish_retry=False,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+    )
+    return app
