@@ -1,0 +1,229 @@
+"""Devices, their environments and profiles: what there is, whether it works, and how to add to it."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from agent.errors import ConfigurationError, EdgematrixError, MissingRuntime
+from orchestrator.dispatch.gateway import Gateway
+from orchestrator.dispatch.health import HealthCheck, check_device as check_health
+from orchestrator.dispatch.profiles import load_profile, load_profiles
+from orchestrator.domain.profiles import DeviceProfile
+from orchestrator.domain.states import DeviceHealth
+from orchestrator.service.context import Context
+from orchestrator.service.views import Check, DeviceView, EnvironmentView
+from orchestrator.store.database import read_session
+from orchestrator.store.database import session as open_session
+from orchestrator.store.tables import Device, Environment
+from orchestrator.worker.local_environment import find_agent_python
+
+THIS_COMPUTER = "this-computer"
+DEFAULT_ENVIRONMENT = "default"
+
+
+class UnknownName(ConfigurationError):
+    code = "unknown_name"
+
+
+class NameTaken(ConfigurationError):
+    code = "name_taken"
+
+
+def list_profiles() -> list[DeviceProfile]:
+    """Every kind of board edgematrix knows, by name."""
+    return load_profiles()
+
+
+def get_profile(name: str) -> DeviceProfile:
+    return load_profile(name)
+
+
+def list_devices(context: Context) -> list[DeviceView]:
+    with read_session(context.engine) as session:
+        devices = session.exec(select(Device).order_by(col(Device.name))).all()
+        return [_view(session, device) for device in devices]
+
+
+def get_device(context: Context, name: str) -> DeviceView:
+    """One device; :class:`UnknownName` names those there are."""
+    with read_session(context.engine) as session:
+        return _view(session, _device(session, name))
+
+
+def add_local_device(
+    context: Context, name: str, profile: str | None = None, labels: dict[str, str] | None = None, root: str | None = None
+) -> DeviceView:
+    """Register this computer as a device. It becomes usable when a health check has passed: see :func:`check_device`."""
+    chosen = load_profile(profile or _profile_of_this_computer())
+    now = context.clock()
+    with open_session(context.engine) as session:
+        if session.exec(select(Device).where(col(Device.name) == name)).first():
+            raise NameTaken(f"there is a device {name!r} already", "edgematrix device list")
+        device = Device(
+            name=name,
+            profile=chosen.name,
+            gateway=context.settings.gateway,
+            transport="local",
+            address={},
+            root=root or str(context.settings.home / "devices" / name),
+            labels=labels or {},
+            facts={"machine": platform.machine()},
+            health=DeviceHealth.UNKNOWN,
+            health_reason="never checked",
+            added_at=now,
+        )
+        session.add(device)
+        session.flush()
+        return _view(session, device)
+
+
+def check_device(context: Context, name: str) -> list[Check]:
+    """Check a device of this gateway now and record its health; a device that is measuring is left alone."""
+    view = get_device(context, name)
+    if view.running_job:
+        return [Check("in use", "warning", f"measuring {view.running_job}; a check would disturb it", "try again when the job has ended")]
+    return [Check(finding.name, finding.status, finding.found, finding.remedy) for finding in _check(context, name)]
+
+
+def _check(context: Context, name: str) -> tuple[HealthCheck, ...]:
+    gateway = context.gateway()
+    try:
+        return check_health(gateway, name)
+    finally:
+        gateway.close()
+
+
+def list_environments(context: Context) -> list[EnvironmentView]:
+    with read_session(context.engine) as session:
+        rows = session.exec(select(Environment, Device).join(Device).order_by(col(Device.name), col(Environment.name))).all()
+        return [_environment_view(environment, device) for environment, device in rows]
+
+
+def get_environment(context: Context, name: str, device: str = THIS_COMPUTER) -> EnvironmentView:
+    """One environment of one device; :class:`UnknownName` names those there are."""
+    found = [view for view in list_environments(context) if view.device == device]
+    for view in found:
+        if view.name == name:
+            return view
+    raise UnknownName(
+        f"{device} has no environment {name!r}; it has: {', '.join(view.name for view in found) or 'none'}",
+        f"edgematrix env add {name} --python PATH --device {device}",
+    )
+
+
+def add_environment(context: Context, name: str, interpreter: list[str], device: str = THIS_COMPUTER) -> EnvironmentView:
+    """Register (or renew) an environment: its interpreter is run once, its runtimes must pass their self-test.
+
+    Raises :class:`agent.errors.MissingRuntime` with each runtime's cause when none does.
+    """
+    if device == THIS_COMPUTER:
+        _ensure_registered(context)
+    with read_session(context.engine) as session:
+        row = _device(session, device)
+    gateway = context.gateway()
+    try:
+        facts = _facts(gateway, row, interpreter)
+    finally:
+        gateway.close()
+    with open_session(context.engine) as session:
+        query = select(Environment).where(col(Environment.device_id) == row.id, col(Environment.name) == name)
+        environment = session.exec(query).first()
+        values: dict[str, Any] = {
+            "interpreter": interpreter,
+            "digest": str(facts["digest"]),
+            "facts": facts,
+            "checked_at": context.clock(),
+        }
+        if environment is None:
+            environment = Environment(device_id=row.id, name=name, **values)
+        else:
+            environment.sqlmodel_update(values)
+        session.add(environment)
+        session.flush()
+        return _environment_view(environment, row)
+
+
+def _facts(gateway: Gateway, device: Device, interpreter: list[str]) -> dict[str, Any]:
+    agent = gateway.agent_for(device, interpreter)
+    agent.push_agent()
+    agent.hello()
+    facts: dict[str, Any] = agent.facts()["environment"]
+    runtimes = facts.get("runtimes", {})
+    if not any(runtime.get("available") for runtime in runtimes.values()):
+        causes = "; ".join(f"{name}: {runtime.get('cause')}" for name, runtime in runtimes.items())
+        raise MissingRuntime(
+            f"no runtime works under {' '.join(interpreter)}: {causes}", "install the agent's packages there: pip install 'edgematrix[agent]'"
+        )
+    return facts
+
+
+def ensure_this_computer(context: Context) -> DeviceView:
+    """Register this computer and its default environment when they are not there, and see that it is healthy.
+
+    Raises :class:`agent.errors.MissingRuntime` when no environment is known and none can be found.
+    """
+    view = _ensure_registered(context)
+    known = [environment for environment in list_environments(context) if environment.device == THIS_COMPUTER]
+    if DEFAULT_ENVIRONMENT not in {environment.name for environment in known}:
+        python = find_agent_python(context.settings)
+        if python is None and not known:
+            raise MissingRuntime(
+                "no Python environment with a runtime is known on this computer",
+                "edgematrix env add default --python PATH (a Python that has numpy and onnxruntime or tflite-runtime)",
+            )
+        if python is not None:
+            add_environment(context, DEFAULT_ENVIRONMENT, [str(python)])
+    if view.health not in (DeviceHealth.GOOD, DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED) and not view.running_job:
+        _check(context, THIS_COMPUTER)
+    return get_device(context, THIS_COMPUTER)
+
+
+def _ensure_registered(context: Context) -> DeviceView:
+    try:
+        return get_device(context, THIS_COMPUTER)
+    except UnknownName:
+        return add_local_device(context, THIS_COMPUTER)
+
+
+def _profile_of_this_computer() -> str:
+    return "linux-arm64" if platform.machine() in ("aarch64", "arm64") else "linux-x86_64"
+
+
+def _device(session: Session, name: str) -> Device:
+    device = session.exec(select(Device).where(col(Device.name) == name)).first()
+    if device is None:
+        known = session.exec(select(Device.name).order_by(col(Device.name))).all()
+        raise UnknownName(f"there is no device {name!r}; there are: {', '.join(known) or 'none'}", "edgematrix device add NAME")
+    return device
+
+
+def _view(session: Session, device: Device) -> DeviceView:
+    environments = session.exec(select(Environment.name).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))).all()
+    try:
+        tried = load_profile(device.profile).tried_on_hardware
+    except EdgematrixError:
+        tried = False
+    return DeviceView(
+        name=device.name,
+        profile=device.profile,
+        gateway=device.gateway,
+        transport=device.transport,
+        health=device.health,
+        health_reason=device.health_reason,
+        emulated=device.emulated,
+        labels=dict(device.labels),
+        tried_on_hardware=bool(tried),
+        running_job=device.lease_job_id,
+        environments=tuple(environments),
+        facts=dict(device.facts),
+    )
+
+
+def _environment_view(environment: Environment, device: Device) -> EnvironmentView:
+    runtimes = {
+        name: str(runtime.get("version") or "") for name, runtime in environment.facts.get("runtimes", {}).items() if runtime.get("available")
+    }
+    return EnvironmentView(environment.name, device.name, tuple(environment.interpreter), environment.digest, runtimes, dict(environment.facts))
