@@ -110,12 +110,17 @@ class JobInfo(_Frozen):
 
 
 class SensorRecord(_Frozen):
-    """One channel of the ``telemetry`` trace, whose ``sensor`` column counts these from 0; ``error`` when it could not be read."""
+    """One channel of the ``telemetry`` trace, whose ``sensor`` column counts these from 0; ``error`` when it could not be read.
+
+    ``readings`` counts how often it was asked, ``missing`` how often it did not answer.
+    """
 
     name: str
     unit: str
     source: str
     error: str | None = None
+    readings: int = 0
+    missing: int = 0
 
 
 class AttemptInfo(_Frozen):
