@@ -50,7 +50,7 @@ _READ_BYTES = 4 * 1024 * 1024
 Columns = Dict[str, np.ndarray]
 
 
-class SpoolDamaged(InfrastructureError):  # noqa: N818 (as all of agent.errors)
+class SpoolDamaged(InfrastructureError):
     """A spool holds what its writer cannot have written."""
 
     code = "spool_damaged"
@@ -238,7 +238,8 @@ def read_spool(source: Union[bytes, Path], expected_stream: Optional[str] = None
     """Read a whole spool; its columns are concatenated over all blocks.
 
     Raises :class:`SpoolDamaged` for anything a writer cannot have left behind, for another stream than the expected one, and for more than
-    ``max_rows`` rows. Memory stays within a small multiple of the file's size.
+    ``max_rows`` rows. Takes about five times the file's size in memory: feed a :class:`SpoolParser` and handle block by block where that
+    is too much.
     """
     parser = SpoolParser(expected_stream, max_rows)
     blocks: List[Columns] = []
