@@ -117,7 +117,9 @@ def write_error(path: Path, error: OSError) -> errors.EdgematrixError:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return errors.DiskFull(f"no room to write {path}", "free some space, or name another place")
-    return errors.FolderUnwritable(f"cannot write {path}: {error.strerror or error}", "name a file in a folder that exists and that you can write")
+    return errors.FolderUnwritable(
+        f"cannot write {path}: {error.strerror or error}", "name a file in a folder that exists and that you can write"
+    )
 
 
 # --- below ---------------------------------------------------------------------------------------------------

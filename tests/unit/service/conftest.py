@@ -10,7 +10,7 @@ import pytest
 from tests.unit.service.lab import Lab, make_lab
 
 
-@pytest.fixture()
+@pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     made = make_lab(tmp_path / "home")
     made.add_device("bench")

@@ -1,4 +1,4 @@
-"""A store with experiments in it, built through the product's own tables, artifacts and traces; what differs between tests comes in as arguments."""
+"""A store with experiments in it, built through the product's own tables, artifacts and traces."""
 
 from __future__ import annotations
 
@@ -69,8 +69,17 @@ class Lab:
     def add_device(self, name: str, emulated: Emulation = Emulation.NONE) -> None:
         with session(self.context.engine) as opened:
             device = Device(
-                name=name, profile="linux-x86_64", gateway="local", transport="local", address={}, root=f"/dev-root/{name}",
-                labels={}, emulated=emulated.value, health="good", facts={}, added_at=SUBMITTED_AT,
+                name=name,
+                profile="linux-x86_64",
+                gateway="local",
+                transport="local",
+                address={},
+                root=f"/dev-root/{name}",
+                labels={},
+                emulated=emulated.value,
+                health="good",
+                facts={},
+                added_at=SUBMITTED_AT,
             )
             opened.add(device)
             opened.flush()
@@ -78,7 +87,14 @@ class Lab:
             self.devices[name] = device.id
 
     def add_experiment(
-        self, experiment_id: str, cells: Sequence[Cell], *, name: str = "digits", reference: str = "fp32", notes: Sequence[str] = (), age_secs: float = 0.0
+        self,
+        experiment_id: str,
+        cells: Sequence[Cell],
+        *,
+        name: str = "digits",
+        reference: str = "fp32",
+        notes: Sequence[str] = (),
+        age_secs: float = 0.0,
     ) -> None:
         sink = io.BytesIO()
         pq.write_table(pa.table({"label": labels().astype(np.int64)}), sink)
@@ -88,8 +104,17 @@ class Lab:
         with session(self.context.engine) as opened:
             opened.add(
                 Experiment(
-                    id=experiment_id, name=name, spec_file="digits.yaml", spec_text="format: 1\n", spec_sha256="5" * 64, plan=plan.model_dump(mode="json"),
-                    submitted_at=submitted_at, submitted_by="tester", finished_at=submitted_at + 60, edgematrix_version="0.1.0", agent_sha256="a" * 64,
+                    id=experiment_id,
+                    name=name,
+                    spec_file="digits.yaml",
+                    spec_text="format: 1\n",
+                    spec_sha256="5" * 64,
+                    plan=plan.model_dump(mode="json"),
+                    submitted_at=submitted_at,
+                    submitted_by="tester",
+                    finished_at=submitted_at + 60,
+                    edgematrix_version="0.1.0",
+                    agent_sha256="a" * 64,
                 )
             )
         number = 0
@@ -101,7 +126,9 @@ class Lab:
                 number += 1
                 self._add_job(experiment_id, number, cell, Scenario.LATENCY, repeat, plan, submitted_at)
 
-    def _add_job(self, experiment_id: str, number: int, cell: Cell, scenario: Scenario, repeat: int, plan: Plan, submitted_at: float) -> None:
+    def _add_job(
+        self, experiment_id: str, number: int, cell: Cell, scenario: Scenario, repeat: int, plan: Plan, submitted_at: float
+    ) -> None:
         job_id = f"{experiment_id}-{number:03d}"
         self._fence += 1
         measured = cell.outcome is JobOutcome.COMPLETED
@@ -110,17 +137,41 @@ class Lab:
         with session(self.context.engine) as opened:
             opened.add(
                 Job(
-                    id=job_id, experiment_id=experiment_id, job_key=f"key-{number}", model=cell.model, variant=cell.variant, environment=cell.environment,
-                    num_threads=1, provider="default", graph_optimization="all" if cell.variant.startswith(("fp", "onnx")) else None,
-                    scenario=scenario.value, repeat=repeat, device_query="all", device_id=self.devices[cell.device], state=JobState.FINISHED.value,
-                    outcome=cell.outcome.value, error=cell.error, attempts=1, fence=self._fence, submitted_at=submitted_at, finished_at=submitted_at + 50,
+                    id=job_id,
+                    experiment_id=experiment_id,
+                    job_key=f"key-{number}",
+                    model=cell.model,
+                    variant=cell.variant,
+                    environment=cell.environment,
+                    num_threads=1,
+                    provider="default",
+                    graph_optimization="all" if cell.variant.startswith(("fp", "onnx")) else None,
+                    scenario=scenario.value,
+                    repeat=repeat,
+                    device_query="all",
+                    device_id=self.devices[cell.device],
+                    state=JobState.FINISHED.value,
+                    outcome=cell.outcome.value,
+                    error=cell.error,
+                    attempts=1,
+                    fence=self._fence,
+                    submitted_at=submitted_at,
+                    finished_at=submitted_at + 50,
                 )
             )
             opened.flush()
             opened.add(
                 Attempt(
-                    job_id=job_id, number=1, device_id=self.devices[cell.device], fence=self._fence, started_at=submitted_at + 1, ended_at=submitted_at + 50,
-                    status=cell.outcome.value, error=cell.error, outcome_message=_as_record(outcome), conditions_key="c" * 64,
+                    job_id=job_id,
+                    number=1,
+                    device_id=self.devices[cell.device],
+                    fence=self._fence,
+                    started_at=submitted_at + 1,
+                    ended_at=submitted_at + 50,
+                    status=cell.outcome.value,
+                    error=cell.error,
+                    outcome_message=_as_record(outcome),
+                    conditions_key="c" * 64,
                 )
             )
             opened.flush()
@@ -136,9 +187,14 @@ class Lab:
                 answers={"label": labels()} if plan.models[cell.model].dataset.answers_sha256 else None,
             )
             insert_result(
-                opened, job_id=job_id, attempt=1, metrics=measurement.metrics, validity=measurement.validity,
+                opened,
+                job_id=job_id,
+                attempt=1,
+                metrics=measurement.metrics,
+                validity=measurement.validity,
                 traces={stream: publish_trace(self.context.artifacts, columns) for stream, columns in streams.items()},
-                analysis_version=ANALYSIS_VERSION, now=submitted_at + 50,
+                analysis_version=ANALYSIS_VERSION,
+                now=submitted_at + 50,
             )
 
     def _emulated(self, opened: Any, device: str) -> Emulation:
@@ -156,8 +212,15 @@ def _plan(cells: Sequence[Cell], reference: str, answers_sha256: str, notes: Seq
         variants = {
             name: PlannedVariant(
                 info=VariantInfo(
-                    model=model, name=name, reference=name == reference, runtime="onnx", precision="fp32" if name == reference else "w8a8",
-                    quantization="none", file=f"{name}.onnx", sha256=(name.encode().hex() + "0" * 64)[:64], size_bytes=1000,
+                    model=model,
+                    name=name,
+                    reference=name == reference,
+                    runtime="onnx",
+                    precision="fp32" if name == reference else "w8a8",
+                    quantization="none",
+                    file=f"{name}.onnx",
+                    sha256=(name.encode().hex() + "0" * 64)[:64],
+                    size_bytes=1000,
                     notes=() if name == reference else tuple(notes),
                 )
             )
@@ -192,7 +255,9 @@ def _streams(cell: Cell, scenario: Scenario, repeat: int) -> dict[str, dict[str,
             }
         }
     # Exactly the median asked for, with a spread small enough to count as steady.
-    invoke = np.full(cell.query_count, round(cell.latencies_ms[repeat] * 1e6) - 2000, "<u8") + np.arange(cell.query_count, dtype="<u8") % 3 - 1
+    invoke = (
+        np.full(cell.query_count, round(cell.latencies_ms[repeat] * 1e6) - 2000, "<u8") + np.arange(cell.query_count, dtype="<u8") % 3 - 1
+    )
     total = invoke + 2000
     return {
         protocol.QUERIES: {
@@ -208,12 +273,27 @@ def _streams(cell: Cell, scenario: Scenario, repeat: int) -> dict[str, dict[str,
 
 def _outcome(job_id: str, fence: int) -> protocol.RunOutcome:
     runner = protocol.RunnerReport(
-        runtime={"name": "onnxruntime", "version": "1.23.2"}, load_ns=2_000_000, first_query_ns=900_000, min_duration_met=True, min_query_count_met=True,
-        peak_rss_bytes=50_000_000, rss_before_load_bytes=30_000_000,
+        runtime={"name": "onnxruntime", "version": "1.23.2"},
+        load_ns=2_000_000,
+        first_query_ns=900_000,
+        min_duration_met=True,
+        min_query_count_met=True,
+        peak_rss_bytes=50_000_000,
+        rss_before_load_bytes=30_000_000,
     )
     return protocol.RunOutcome(
-        protocol=protocol.PROTOCOL_VERSION, job_id=job_id, attempt=1, fence=fence, agent_version="0.1.0", agent_sha256="a" * 64, status="completed",
-        started_utc="2026-09-21T10:00:00Z", ended_utc="2026-09-21T10:00:40Z", duration_secs=40.0, runner=runner, conditions={"board": {"model": "bench"}},
+        protocol=protocol.PROTOCOL_VERSION,
+        job_id=job_id,
+        attempt=1,
+        fence=fence,
+        agent_version="0.1.0",
+        agent_sha256="a" * 64,
+        status="completed",
+        started_utc="2026-09-21T10:00:00Z",
+        ended_utc="2026-09-21T10:00:40Z",
+        duration_secs=40.0,
+        runner=runner,
+        conditions={"board": {"model": "bench"}},
     )
 
 

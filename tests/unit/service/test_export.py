@@ -19,11 +19,16 @@ from orchestrator.service import export
 from tests.unit.service.lab import Cell, Lab, predictions
 
 
-@pytest.fixture()
+@pytest.fixture
 def measured(lab: Lab) -> Lab:
-    error = {"class": "job", "code": "model_rejected", "message": "broken, \"quoted\"\nfile", "remedy": "mend it"}
+    error = {"class": "job", "code": "model_rejected", "message": 'broken, "quoted"\nfile', "remedy": "mend it"}
     lab.add_experiment(
-        "exp1", [Cell("fp32", predictions()), Cell("w8a8", predictions([1, 2, 3])), Cell("bad", predictions(), outcome=JobOutcome.ERROR, error=error)]
+        "exp1",
+        [
+            Cell("fp32", predictions()),
+            Cell("w8a8", predictions([1, 2, 3])),
+            Cell("bad", predictions(), outcome=JobOutcome.ERROR, error=error),
+        ],
     )
     return lab
 
@@ -67,7 +72,9 @@ def test_csv_keeps_every_digit_of_a_number(measured: Lab) -> None:
     wanted = {item["job"]["id"]: {m["name"]: m["value"] for m in item["metrics"]}.get("latency_ms.mean") for item in envelopes}
     frame = pd.read_csv(io.BytesIO(export.export(measured.context, "exp1", "csv")[0]))
     found = dict(zip(frame.job_id, frame["latency_ms.mean [ms]"], strict=True))
-    assert {job: value for job, value in found.items() if value == value} == {job: value for job, value in wanted.items() if value is not None}
+    assert {job: value for job, value in found.items() if value == value} == {
+        job: value for job, value in wanted.items() if value is not None
+    }
 
 
 def test_an_experiment_without_results_exports_as_an_empty_table() -> None:
