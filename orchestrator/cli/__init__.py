@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -14,7 +15,8 @@ app = typer.Typer(
     cls=LazyGroup,
     name="edgematrix",
     help="Benchmark INT8 models over a matrix of devices, runtimes and settings, and say how far each number may be trusted.",
-    epilog="Exit codes: 0 ok; 1 finished, but some job was not measured; 2 wrong input; 3 infrastructure; 4 a bug; 130 interrupted. See docs/cli.md.",
+    epilog="Exit codes: 0 ok; 1 finished, but some job was not measured; 2 wrong input; 3 infrastructure; 4 a bug; 130 interrupted."
+    " See docs/cli.md.",
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
@@ -30,7 +32,9 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", callback=_print_version, is_eager=True)) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)] = False,
+) -> None:
     pass
 
 
@@ -44,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
         code = command.main(args=list(arguments), prog_name="edgematrix", standalone_mode=False)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the one place where every error becomes a message and an exit code
         from orchestrator.cli.errors import report_error
 
         return report_error(error, as_json="--json" in arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -9,8 +11,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def cancel(
-    subject: str = typer.Argument(..., metavar="ID", help="An experiment's id (or the beginning of one, or 'last'), or a job's id.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="An experiment's id (or the beginning of one, or 'last'), or a job's id.", show_default=False),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Cancel what is not finished; a job that runs is stopped on its device."""
     from orchestrator.cli.output import message, print_json

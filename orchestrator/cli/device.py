@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from orchestrator.cli.exit_codes import ExitCode
@@ -11,11 +13,18 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 @app.command()
 def add(
-    name: str = typer.Argument(..., help="A name of its own.", show_default=False),
-    profile: str | None = typer.Option(None, help="The kind of board; this computer's when absent. 'edgematrix profile list' shows them.", show_default=False),
-    root: str | None = typer.Option(None, help="The device's folder; below this installation's home when absent.", show_default=False),
-    label: list[str] = typer.Option([], help="KEY=VALUE, may be repeated; device expressions see it as label.KEY.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    name: Annotated[str, typer.Argument(help="A name of its own.", show_default=False)],
+    profile: Annotated[
+        str | None,
+        typer.Option(help="The kind of board; this computer's when absent. 'edgematrix profile list' shows them.", show_default=False),
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option(help="The device's folder; below this installation's home when absent.", show_default=False)
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, may be repeated; device expressions see it as label.KEY.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Add a device that this gateway reaches as local processes."""
     from orchestrator.cli.output import message, print_json
@@ -23,7 +32,7 @@ def add(
     from orchestrator.service.context import open_context
 
     labels = {}
-    for item in label:
+    for item in label or ():
         key, separator, value = item.partition("=")
         if not separator or not key:
             raise typer.BadParameter(f"'{item}' is not KEY=VALUE", param_hint="--label")
@@ -32,11 +41,12 @@ def add(
     if as_json:
         print_json(view)
     else:
-        message(f"device {view.name} added; next: edgematrix env add default --python PATH --device {view.name}, then: edgematrix device check {view.name}")
+        message(f"device {view.name} added; next: edgematrix env add default --python PATH --device {view.name}")
+        message(f"then: edgematrix device check {view.name}")
 
 
 @app.command("list")
-def list_devices(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
+def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
     """List devices: health, what they run, where they are."""
     from orchestrator.cli.output import message, print_json, print_table
     from orchestrator.service import devices
@@ -67,12 +77,12 @@ def list_devices(as_json: bool = typer.Option(False, "--json", help="Print one J
 
 @app.command()
 def show(
-    name: str = typer.Argument(..., help="The device's name.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    name: Annotated[str, typer.Argument(help="The device's name.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show everything known of one device."""
     from orchestrator.cli.output import plain, print_json
-    from orchestrator.cli.tables import print_record
+    from orchestrator.cli.records import print_record
     from orchestrator.service import devices
     from orchestrator.service.context import open_context
 
@@ -82,8 +92,8 @@ def show(
 
 @app.command()
 def check(
-    name: str = typer.Argument(..., help="The device's name.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    name: Annotated[str, typer.Argument(help="The device's name.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check a device now and set its health by what is found. Exit code 3 when a check fails."""
     from orchestrator.cli.output import print_checks, print_json

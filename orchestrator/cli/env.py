@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List, add and show the environments that run models on devices.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List, add and show the environments that run models on devices.",
+)
 
 THIS_COMPUTER = "this-computer"
 
 
 @app.command("list")
-def list_environments(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
+def list_environments(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
     """List environments: their devices, runtimes and digests."""
     from orchestrator.cli.output import message, print_json, print_table
     from orchestrator.service import devices
@@ -21,10 +28,18 @@ def list_environments(as_json: bool = typer.Option(False, "--json", help="Print 
         print_json(found)
         return
     if not found:
-        message("no environments yet; 'edgematrix run SPEC' registers this computer's default, 'edgematrix env add NAME --python PATH' adds one")
+        message(
+            "no environments yet; 'edgematrix run SPEC' registers this computer's default, 'edgematrix env add NAME --python PATH' adds one"
+        )
         return
     rows = [
-        (item.name, item.device, ", ".join(f"{name} {version}" for name, version in item.runtimes.items()), item.digest[:12], " ".join(item.interpreter))
+        (
+            item.name,
+            item.device,
+            ", ".join(f"{name} {version}" for name, version in item.runtimes.items()),
+            item.digest[:12],
+            " ".join(item.interpreter),
+        )
         for item in found
     ]
     print_table(None, ("environment", "device", "runtimes", "digest", "interpreter"), rows)
@@ -32,12 +47,18 @@ def list_environments(as_json: bool = typer.Option(False, "--json", help="Print 
 
 @app.command()
 def add(
-    name: str = typer.Argument(..., help="The name that specs use.", show_default=False),
-    python: str = typer.Option(
-        ..., "--python", metavar="PATH", help="The Python on the device that has the runtime; quoted, also with a loader and arguments.", show_default=False
-    ),
-    device: str = typer.Option(THIS_COMPUTER, help="The device it is on."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    name: Annotated[str, typer.Argument(help="The name that specs use.", show_default=False)],
+    python: Annotated[
+        str,
+        typer.Option(
+            "--python",
+            metavar="PATH",
+            help="The Python on the device that has the runtime; quoted, also with a loader and arguments.",
+            show_default=False,
+        ),
+    ],
+    device: Annotated[str, typer.Option(help="The device it is on.")] = THIS_COMPUTER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Add an environment, or check one again: its runtimes are tested with a tiny model, not only imported."""
     import shlex
@@ -60,13 +81,13 @@ def add(
 
 @app.command()
 def show(
-    name: str = typer.Argument(..., help="The environment's name.", show_default=False),
-    device: str = typer.Option(THIS_COMPUTER, help="The device it is on."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    name: Annotated[str, typer.Argument(help="The environment's name.", show_default=False)],
+    device: Annotated[str, typer.Option(help="The device it is on.")] = THIS_COMPUTER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show everything known of one environment."""
     from orchestrator.cli.output import plain, print_json
-    from orchestrator.cli.tables import print_record
+    from orchestrator.cli.records import print_record
     from orchestrator.service import devices
     from orchestrator.service.context import open_context
 

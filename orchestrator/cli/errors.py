@@ -32,9 +32,15 @@ def report_error(error: Exception, *, as_json: bool) -> int:
         code = ExitCode.BUG
         where = _write_traceback(error)
         message = f"{type(error).__name__}: {error}"
-        record = {"class": "bug", "code": "internal", "message": message, "remedy": f"Please report it with {where}", "traceback_file": where}
+        record = {
+            "class": "bug",
+            "code": "internal",
+            "message": message,
+            "remedy": f"Please report it with {where}",
+            "traceback_file": where,
+        }
         text = _bug_text(message, where)
-    print(json.dumps({"error": record}) if as_json else text, file=sys.stderr)
+    sys.stderr.write((json.dumps({"error": record}) if as_json else text) + "\n")
     return code
 
 
@@ -83,6 +89,6 @@ def _write_traceback(error: Exception) -> str:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError:
-        print(text, file=sys.stderr)
+        sys.stderr.write(text)
         return "the lines above"
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -18,11 +19,14 @@ class Format(StrEnum):
 
 @app.command()
 def export(
-    experiment: str = typer.Argument("last", metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'."),
-    format_: Format = typer.Option(Format.JSON, "--format", help="json holds everything; csv and parquet have one row per job."),
-    output: Path | None = typer.Option(None, "--output", "-o", metavar="PATH", help="The file to write; '-' or absent: standard output.", show_default=False),
-    schema: bool = typer.Option(False, "--schema", help="Print the JSON Schema of the JSON format and return."),
-    as_json: bool = typer.Option(False, "--json", help="Say what was written as one JSON document (needs --output)."),
+    experiment: Annotated[str, typer.Argument(metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'.")] = "last",
+    format_: Annotated[Format, typer.Option("--format", help="json holds everything; csv and parquet have one row per job.")] = Format.JSON,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", help="The file to write; '-' or absent: standard output.", show_default=False),
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the JSON format and return.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say what was written as one JSON document (needs --output).")] = False,
 ) -> None:
     """Write the results of an experiment. The file appears whole or not at all."""
     import json

@@ -13,7 +13,7 @@ class StopNow(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Counts SIGINT and SIGTERM while it is entered. The first sets ``requested`` and ends a ``pause``; the next raises :class:`StopNow`."""
+    """Counts SIGINT and SIGTERM while entered. The first sets ``requested`` and ends a ``pause``; the next raises :class:`StopNow`."""
 
     #: A sleep goes on after a signal handler returned, so a pause is made of short ones. (An Event would not do: its lock is not
     #: reentrant, and the handler runs in the thread that waits on it.)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -9,8 +11,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def list_experiments(
-    limit: int = typer.Option(20, min=1, help="How many, newest first."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List experiments: where they stand and how their jobs ended."""
     from orchestrator.cli.output import message, print_json, print_table

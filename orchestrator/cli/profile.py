@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List and show device profiles.")
 
 
 @app.command("list")
-def list_profiles(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
+def list_profiles(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
     """List device profiles, and whether each was tried on the hardware itself."""
     from orchestrator.cli.output import plain, print_json, print_table
     from orchestrator.service import devices
@@ -23,12 +25,12 @@ def list_profiles(as_json: bool = typer.Option(False, "--json", help="Print one 
 
 @app.command()
 def show(
-    name: str = typer.Argument(..., help="The profile's name.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    name: Annotated[str, typer.Argument(help="The profile's name.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show one device profile."""
     from orchestrator.cli.output import plain, print_json
-    from orchestrator.cli.tables import print_record
+    from orchestrator.cli.records import print_record
     from orchestrator.service import devices
 
     profile = devices.get_profile(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -9,8 +11,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def recompute(
-    experiment: str = typer.Argument("last", metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    experiment: Annotated[str, typer.Argument(metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'.")] = "last",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Rebuild the metrics of an experiment with this version's analysis and say what changed."""
     from orchestrator.cli.output import message, print_json, print_table

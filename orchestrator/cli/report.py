@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,9 +12,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def report(
-    experiment: str = typer.Argument("last", metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'."),
-    output: Path = typer.Option(Path("report.html"), "--output", "-o", metavar="PATH", help="The file to write."),
-    as_json: bool = typer.Option(False, "--json", help="Say what was written as one JSON document."),
+    experiment: Annotated[str, typer.Argument(metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'.")] = "last",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="The file to write.")] = Path("report.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Say what was written as one JSON document.")] = False,
 ) -> None:
     """Write the report of an experiment; of what is finished, when it still runs."""
     from orchestrator.cli.output import message, print_json

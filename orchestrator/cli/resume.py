@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,10 +14,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def resume(
-    experiment: str | None = typer.Argument(None, metavar="[ID]", help="One experiment; all unfinished ones when absent.", show_default=False),
-    report: Path = typer.Option(Path("report.html"), "--report", metavar="PATH", help="Where the report goes; several experiments add their ids to the name."),
-    no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
-    as_json: bool = typer.Option(False, "--json", help="Print the tables as one JSON document."),
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="One experiment; all unfinished ones when absent.", show_default=False)
+    ] = None,
+    report: Annotated[
+        Path, typer.Option("--report", metavar="PATH", help="Where the report goes; several experiments add their ids to the name.")
+    ] = Path("report.html"),
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tables as one JSON document.")] = False,
 ) -> None:
     """Start what is needed on this computer and bring unfinished experiments to their ends. No result is lost or doubled."""
     from orchestrator.cli.finish import finish

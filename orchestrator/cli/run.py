@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +17,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def run(
-    spec: Path = typer.Argument(..., metavar="SPEC", help="The experiment's YAML file.", show_default=False),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show the cells, the device-hours and the expected finish; run nothing."),
-    priority: int | None = typer.Option(None, help="Take this priority instead of the spec's; higher goes first.", show_default=False),
-    report: Path = typer.Option(Path("report.html"), "--report", metavar="PATH", help="Where the report goes."),
-    no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
-    as_json: bool = typer.Option(False, "--json", help="Print the table as one JSON document."),
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The experiment's YAML file.", show_default=False)],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the cells, the device-hours and the expected finish; run nothing.")
+    ] = False,
+    priority: Annotated[
+        int | None, typer.Option(help="Take this priority instead of the spec's; higher goes first.", show_default=False)
+    ] = None,
+    report: Annotated[Path, typer.Option("--report", metavar="PATH", help="Where the report goes.")] = Path("report.html"),
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as one JSON document.")] = False,
 ) -> None:
     """Run SPEC on this computer (or in the lab, where one is configured), watch it, print the table and write the report.
 
@@ -33,17 +37,17 @@ def run(
     from orchestrator.cli.output import message
     from orchestrator.cli.stack import embedded_stack
     from orchestrator.cli.watching import follow_with_stack
-    from orchestrator.service import devices, experiments
+    from orchestrator.service import devices, submission
     from orchestrator.service.context import open_context
 
     context = open_context()
     if context.settings.embedded:
         devices.ensure_this_computer(context)
     if dry_run:
-        _print_dry_run(experiments.dry_run(context, spec), as_json=as_json)
+        _print_dry_run(submission.dry_run(context, spec), as_json=as_json)
         return
     with Interrupts() as interrupts:
-        submitted = experiments.submit(context, spec, priority=priority)
+        submitted = submission.submit(context, spec, priority=priority)
         for warning in submitted.warnings:
             message(f"note: {warning}")
         message(f"experiment {submitted.experiment_id} ({submitted.name}): {submitted.job_count} jobs{_skipped(submitted.skipped_count)}")
@@ -64,7 +68,11 @@ def _print_dry_run(view: DryRunView, *, as_json: bool) -> None:
         print_json(view)
         return
     names = list(dict.fromkeys(name for cell in view.cells for name in cell))
-    print_table(f"{view.name}: {view.job_count} jobs{_skipped(view.skipped_count)}", names, [[_cell(cell.get(name)) for name in names] for cell in view.cells])
+    print_table(
+        f"{view.name}: {view.job_count} jobs{_skipped(view.skipped_count)}",
+        names,
+        [[_cell(cell.get(name)) for name in names] for cell in view.cells],
+    )
     finish = f", expected finish {view.expected_finish_utc}" if view.expected_finish_utc else ""
     message(f"{view.device_hours:.2f} device-hours{finish}")
     for line in (*view.basis, *(f"note: {warning}" for warning in view.warnings)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -9,12 +11,15 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def show(
-    subject: str = typer.Argument("last", metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'; or a job's id."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    subject: Annotated[
+        str, typer.Argument(metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'; or a job's id.")
+    ] = "last",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the table of an experiment, or one job with its metrics, conditions and errors."""
     from orchestrator.cli.output import print_json
-    from orchestrator.cli.tables import print_experiment, print_job
+    from orchestrator.cli.records import print_job
+    from orchestrator.cli.tables import print_experiment
     from orchestrator.service import results
     from orchestrator.service.context import open_context
 

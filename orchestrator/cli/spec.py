@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,15 +12,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 @app.command()
 def check(
-    spec: Path = typer.Argument(..., metavar="SPEC", help="The experiment's YAML file.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The experiment's YAML file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Report every mistake of SPEC at once, with file, line and remedy. Exit code 2 when there is one."""
     from orchestrator.cli.output import message, print_json
-    from orchestrator.service import experiments
-    from orchestrator.service.context import open_context
+    from orchestrator.service import submission
 
-    warnings = experiments.check_spec(open_context(), spec)
+    warnings = submission.check_spec(spec)
     if as_json:
         print_json({"spec": spec, "mistakes": [], "warnings": warnings})
         return
@@ -33,6 +33,6 @@ def schema() -> None:
     """Print the JSON Schema of a spec, for editors and other tools."""
     import json
 
-    from orchestrator.domain.spec_text import spec_json_schema
+    from orchestrator.domain.spec import spec_json_schema
 
     typer.echo(json.dumps(spec_json_schema(), indent=2))

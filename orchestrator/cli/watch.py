@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from orchestrator.cli.exit_codes import ExitCode
@@ -11,8 +13,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def watch(
-    experiment: str = typer.Argument("last", metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'."),
-    as_json: bool = typer.Option(False, "--json", help="Print the progress as it is now, as one JSON document, and return."),
+    experiment: Annotated[str, typer.Argument(metavar="[ID]", help="An experiment's id, the beginning of one, or 'last'.")] = "last",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the progress as it is now, as one JSON document, and return.")] = False,
 ) -> None:
     """Watch an experiment to its end and print its table. Ctrl-C stops watching and nothing else."""
     from orchestrator.cli.finish import finish

@@ -26,8 +26,8 @@ BLOCKED_SECS = 20.0
 PLAIN_LINE_SECS = 5.0
 
 
-class NothingCanRun(InfrastructureError):
-    code = "nothing_can_run"
+class ExperimentBlocked(InfrastructureError):
+    code = "experiment_blocked"
 
 
 class Stack(Protocol):
@@ -46,7 +46,7 @@ class ProgressView(Protocol):
 def follow(context: Context, experiment_id: str, interrupts: Interrupts, each_turn: Callable[[], None]) -> bool:
     """Show the progress until the experiment is finished (True) or the user interrupts (False). ``each_turn`` runs once per poll.
 
-    Raises :class:`NothingCanRun` when every device that is still needed stays out of service; the experiment keeps what it has.
+    Raises :class:`ExperimentBlocked` when every device that is still needed stays out of service; the experiment keeps what it has.
     """
     from orchestrator.service import experiments
 
@@ -64,7 +64,7 @@ def follow(context: Context, experiment_id: str, interrupts: Interrupts, each_tu
             now = time.monotonic()
             blocked_since = None if progress.blocked is None else (blocked_since or now)
             if blocked_since is not None and now - blocked_since > BLOCKED_SECS:
-                raise NothingCanRun(f"nothing can go on: {progress.blocked}", f"mend it, then: edgematrix resume {experiment_id}")
+                raise ExperimentBlocked(f"nothing can go on: {progress.blocked}", f"mend it, then: edgematrix resume {experiment_id}")
             interrupts.pause(POLL_SECS)
     finally:
         view.close()
@@ -85,7 +85,9 @@ def follow_with_stack(context: Context, experiment_ids: list[str], stack: Stack 
         if stack:
             stack.stop()
     except StopNow:
-        message("Stopped at once. What a device still runs ends by itself; 'edgematrix resume' finishes an experiment that was not canceled.")
+        message(
+            "Stopped at once. What a device still runs ends by itself; 'edgematrix resume' finishes an experiment that was not canceled."
+        )
         if stack:
             stack.stop_now()
         raise
