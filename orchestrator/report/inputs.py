@@ -1,0 +1,92 @@
+"""What a report is made of: results, and what the caller has reduced or compared beforehand. Plain numbers, no files, no clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.domain.results import ResultEnvelope
+
+
+@dataclass(frozen=True)
+class LatencyDistribution:
+    """The steady end-to-end latencies of one job as a histogram with logarithmic bins.
+
+    :func:`orchestrator.report.reduce.reduce_latency` makes it.
+
+    ``edges_ms`` has one value more than ``shares``. ``shares`` are parts of all ``count`` queries; what lies outside the bins is
+    ``below_share`` and ``above_share``, so that all of them add up to 1. ``min_ms`` and ``max_ms`` are the extremes that were seen.
+    """
+
+    job_id: str
+    count: int
+    edges_ms: tuple[float, ...]
+    shares: tuple[float, ...]
+    below_share: float
+    above_share: float
+    min_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """One accuracy job against another, sample by sample.
+
+    Against the reference variant in the same place, or the same variant in another place: the two jobs say which. ``difference`` is
+    job minus reference with its 95 % interval, in ``unit``: ``points`` (percentage points) or empty (a fraction) for
+    rates, else the unit of the task's metric.
+    ``agreement`` and ``bit_exact_share`` are parts of 1. None means unknown, and ``cause`` says why.
+    """
+
+    job_id: str
+    reference_job_id: str
+    sample_count: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = "points"
+    mcnemar_p: float | None = None
+    flips_to_wrong: int | None = None
+    flips_to_right: int | None = None
+    agreement: float | None = None
+    bit_exact_share: float | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class TelemetrySeries:
+    """One sensor during one job, thinned for drawing; seconds from its start.
+
+    ``count``, ``minimum`` and ``maximum`` are those of the full series.
+    """
+
+    job_id: str
+    sensor: str
+    unit: str
+    time_s: tuple[float, ...]
+    values: tuple[float, ...]
+    count: int
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class ReportExtras:
+    """What stands beside the envelopes: distributions, comparisons and series already reduced, and how the experiment was started."""
+
+    latencies: tuple[LatencyDistribution, ...] = ()
+    comparisons: tuple[PairComparison, ...] = ()
+    telemetry: tuple[TelemetrySeries, ...] = ()
+    spec_file: str = ""
+    spec_text: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything one report shows. ``generated_utc`` is an ISO time, or empty when the page should not say when it was made."""
+
+    results: Sequence[ResultEnvelope]
+    extras: ReportExtras = ReportExtras()
+    edgematrix_version: str = ""
+    generated_utc: str = ""

@@ -1,0 +1,226 @@
+"""The report as one HTML page: nothing is loaded from anywhere, nothing from the results can become markup, and it prints."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from orchestrator.domain.results import ResultEnvelope
+from orchestrator.report import accuracy_charts, latency_charts, measured_tables, record_tables
+from orchestrator.report.conditions import conditions_of
+from orchestrator.report.figure import DARK, LIGHT, FigureGroup
+from orchestrator.report.findings import Finding, emulation, findings, summary
+from orchestrator.report.inputs import ReportInput
+from orchestrator.report.panels import Look
+from orchestrator.report.plotly_figure import plotly_json
+from orchestrator.report.reading import Matrix, is_measured, read_matrix
+from orchestrator.report.svg_figure import svg_text
+from orchestrator.report.table import Table
+from orchestrator.report.words import clean, counted, listed, whole
+
+MAX_SPEC_CHARACTERS = 60_000
+MAX_JOB_ROWS = 1_000
+
+# What is between these characters' escapes stays JSON, and no ``</script>`` or ``<!--`` can be spelled.
+_JSON_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawn figure: its place in the page, and the static drawing."""
+
+    id: str
+    title: str
+    summary: str
+    height_px: int
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class DrawnGroup:
+    caption: str
+    legend: tuple[tuple[str, str], ...]
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """Everything that is said about one model."""
+
+    name: str
+    glance: DrawnGroup | None
+    forest: DrawnGroup | None
+    distributions: DrawnGroup | None
+    stages: DrawnGroup | None
+    matrix: Table
+    slices: Table
+    timing: Table
+
+
+class _Drawing:
+    """Draws groups in the order of the page and keeps what the page's script needs of them."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, dict[str, Any]] = {}
+
+    def draw(self, group: FigureGroup | None) -> DrawnGroup | None:
+        if group is None:
+            return None
+        panels = []
+        for figure in group.figures:
+            name = f"f{len(self.figures) + 1}"
+            self.figures[name] = plotly_json(figure)
+            # The static drawing is made by this package from described numbers and escaped names: it is markup by intention.
+            panels.append(Panel(name, figure.title, figure.summary, figure.height_px, Markup(svg_text(figure))))  # noqa: S704
+        return DrawnGroup(group.caption, group.legend, tuple(panels))
+
+
+def render_report(report: ReportInput) -> str:
+    """Return the whole page. Pure: the same input gives the same text."""
+    matrix = read_matrix(report)
+    look, drawing = Look(matrix), _Drawing()
+    models = [_model_section(matrix, look, drawing, model) for model in matrix.models]
+    telemetry = drawing.draw(latency_charts.telemetry(matrix))
+    jobs = record_tables.jobs_table(matrix)
+    left_out = max(0, len(jobs.rows) - MAX_JOB_ROWS)
+    figures = _json({"light": LIGHT, "dark": DARK, "figures": drawing.figures})
+    environment = Environment(
+        loader=PackageLoader("orchestrator.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sources = {name: _source(environment, name) for name in ("report.css", "theme.js", "report.js")}
+    scripts = {"theme": sources["theme.js"], "plotly": get_plotlyjs().replace("\r", ""), "page": sources["report.js"]}
+    return environment.get_template("report.html").render(
+        title=_title(matrix),
+        header=_header(matrix, report),
+        summary=summary(matrix) if matrix.results else "This experiment has no jobs.",
+        findings=_by_level(findings(matrix)),
+        emulation=emulation(matrix),
+        models=models,
+        elsewhere=measured_tables.elsewhere_table(matrix),
+        validity=record_tables.validity_table(matrix.results),
+        unknown=_unknown(matrix.results),
+        files=record_tables.files_table(matrix),
+        errors=record_tables.errors_table(matrix.results),
+        conditions=conditions_of(matrix),
+        telemetry=telemetry,
+        jobs=Table(jobs.key, jobs.columns, jobs.rows[:MAX_JOB_ROWS]),
+        jobs_left_out=left_out,
+        reproduce=_reproduce(matrix, report),
+        command=clean(report.extras.command),
+        spec_file=clean(report.extras.spec_file, 200),
+        spec_text=_spec(report.extras.spec_text),
+        light=LIGHT,
+        dark=DARK,
+        css=Markup(sources["report.css"]),  # noqa: S704
+        scripts={name: Markup(text) for name, text in scripts.items()},  # noqa: S704
+        policy=" ".join(f"'sha256-{_digest(text)}'" for text in scripts.values()),
+        figures=Markup(figures),  # noqa: S704
+    )
+
+
+def _model_section(matrix: Matrix, look: Look, drawing: _Drawing, model: str) -> ModelSection:
+    return ModelSection(
+        name=model,
+        glance=drawing.draw(accuracy_charts.glance(matrix, look, model)),
+        forest=drawing.draw(accuracy_charts.forest(matrix, look, model)),
+        distributions=drawing.draw(latency_charts.distributions(matrix, look, model)),
+        stages=drawing.draw(latency_charts.stages(matrix, look, model)),
+        matrix=measured_tables.matrix_table(matrix, model),
+        slices=measured_tables.slices_table(matrix, model),
+        timing=measured_tables.timing_table(matrix, model),
+    )
+
+
+def _title(matrix: Matrix) -> str:
+    names = list(dict.fromkeys(clean(result.experiment.name, 120) for result in matrix.results))
+    return listed(names, 3) or "no results"
+
+
+def _header(matrix: Matrix, report: ReportInput) -> list[tuple[str, str]]:
+    """The line under the title: when, on what, by what."""
+    experiments = list({result.experiment.id: result.experiment for result in matrix.results}.values())
+    devices = list(dict.fromkeys(place.device.name for place in matrix.places))
+    datasets = list(
+        dict.fromkeys(f"{clean(result.dataset.file, 100)} ({counted(result.dataset.sample_count, 'sample')})" for result in matrix.results)
+    )
+    measured = sum(is_measured(result) for result in matrix.results)
+    entries = [
+        ("Submitted", listed([clean(item.submitted_utc, 40)[:19].replace("T", " ") + " UTC" for item in experiments], 3)),
+        ("Devices", listed([clean(name, 80) for name in devices], 6)),
+        ("Data", listed(datasets, 3)),
+        ("Measured", f"{whole(measured)} of {counted(len(matrix.results), 'job')}"),
+        ("Experiment", listed([clean(item.id, 40) for item in experiments], 3)),
+        ("Report made", clean(report.generated_utc, 40)[:19].replace("T", " ") + " UTC" if report.generated_utc else ""),
+        ("edgematrix", clean(report.edgematrix_version, 40)),
+    ]
+    return [(name, text) for name, text in entries if text]
+
+
+def _by_level(found: Sequence[Finding]) -> dict[str, list[Finding]]:
+    return {level: [finding for finding in found if finding.level == level] for level in ("red", "amber", "note")}
+
+
+def _unknown(results: Sequence[ResultEnvelope]) -> list[tuple[str, str]]:
+    """What no sensor of a device can tell, said once for each device."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        for name in result.validity.unknown if result.validity and result.device else ():
+            found.setdefault(clean(result.device.name, 80) if result.device else "", {})[clean(name, 200)] = None
+    return [(device, "; ".join(names)) for device, names in found.items()]
+
+
+def _reproduce(matrix: Matrix, report: ReportInput) -> list[tuple[str, str]]:
+    """Digests of everything that went in; with them the same question can be asked again."""
+    facts: dict[tuple[str, str], None] = {}
+    for result in matrix.results:
+        facts[(f"Spec of {clean(result.experiment.name, 80)}", clean(result.experiment.spec_sha256, 64))] = None
+        facts[(f"Data {clean(result.dataset.file, 120)}", clean(result.dataset.sha256, 64))] = None
+        if result.attempt:
+            facts[("Agent", clean(result.attempt.agent_sha256, 64))] = None
+            digest = result.attempt.conditions.get("environment_digest")
+            device = clean(result.device.name, 60) if result.device else "no device"
+            if isinstance(digest, str):
+                facts[(f"Environment {clean(result.job.environment, 60)} on {device}", clean(digest, 64))] = None
+    versions = sorted({clean(result.experiment.edgematrix_version, 40) for result in matrix.results})
+    analyses = sorted({str(result.analysis_version) for result in matrix.results if result.analysis_version is not None})
+    named = list(facts)[:60]
+    return [
+        *named,
+        ("edgematrix that measured", listed(versions, 4)),
+        ("Version of the analysis", listed(analyses, 4) or "–"),
+        ("edgematrix that wrote this", clean(report.edgematrix_version, 40) or "–"),
+    ]
+
+
+def _spec(text: str) -> str:
+    shown = "\n".join(clean(line, 2000) for line in text[:MAX_SPEC_CHARACTERS].split("\n"))
+    return shown if len(text) <= MAX_SPEC_CHARACTERS else f"{shown}\n… ({whole(len(text) - MAX_SPEC_CHARACTERS)} more characters)"
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character, escape in _JSON_ESCAPES.items():
+        text = text.replace(character, escape)
+    return text
+
+
+def _source(environment: Environment, name: str) -> str:
+    if environment.loader is None:
+        raise AssertionError("the environment was made with a loader")
+    return environment.loader.get_source(environment, name)[0].strip()
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
