@@ -221,11 +221,19 @@ def test_a_device_that_cannot_run_an_any_job_is_not_offered_it_but_a_later_one_i
 
 def test_an_excluded_device_gets_no_job_neither_by_each_nor_by_any(database: Engine) -> None:
     registered(database, device("pi-1"), device("pi-2"))
-    rest = "scenarios: {accuracy: }\nexclude: [{variant: t, device: pi-2}]\n"
+    rest = "settings: {num_threads: [1, 4]}\nscenarios: {accuracy: }\nexclude: [{variant: t}, {num_threads: 4, device: pi-2}]\n"
+    rest += "include: [{variant: t}]\n"
     each = submit(database, spec_of("devices: [{each: all}]\n" + rest))
-    assert [(job.variant, job.device_id) for job in each] == [("o", 1), ("o", 2), ("t", 1)]
+    assert [(job.variant, job.num_threads, job.device_id) for job in each] == [
+        ("o", 1, 1),
+        ("o", 1, 2),
+        ("o", 4, 1),
+        ("t", 1, 1),
+        ("t", 1, 2),
+    ]
     free = submit(database, spec_of("devices: [{any: all}]\n" + rest), "e2")
-    assert {job.variant: parse_query(job.device_query).matches(device_facts(device("pi-2"))) for job in free} == {"o": True, "t": False}
+    allowed = [(job.num_threads, parse_query(job.device_query).matches(device_facts(device("pi-2")))) for job in free]
+    assert allowed == [(1, True), (4, False), (1, True)]
 
 
 def test_an_included_cell_with_a_device_runs_there_alone(database: Engine) -> None:

@@ -74,6 +74,43 @@ def test_exclude_removes_what_matches_every_key_and_nothing_else() -> None:
     assert set(kept) < set(cells)
 
 
+@pytest.mark.parametrize(
+    ("rule", "gone"),
+    [
+        ("model: m", {"onnx", "tflite"}),
+        ("model: [m], variant: t", {"tflite"}),
+        ("variant: [o]", {"onnx"}),
+        ("environment: b", {"b"}),
+        ("num_threads: 4", {"4"}),
+        ("provider: npu", {"npu"}),
+        ("graph_optimization: none", {"none"}),
+        ("scenario: latency", {"latency"}),
+    ],
+)
+def test_each_key_of_exclude_takes_out_its_own_cells_alone(rule: str, gone: set[str]) -> None:
+    rest = (
+        "environments: [a, b]\nsettings: {num_threads: [1, 4], provider: [default, npu], graph_optimization: [all, none]}\n"
+        "scenarios: {accuracy: , latency: }\n"
+    )
+    cells = expand_cells(spec_of(rest))
+    kept = set(expand_cells(spec_of(rest + f"exclude: [{{{rule}}}]\n")))
+
+    def words(cell: Cell) -> set[str]:
+        settings = cell.settings
+        runtime = {"o": "onnx", "t": "tflite"}[cell.variant]
+        return {
+            cell.environment,
+            str(settings.num_threads),
+            settings.provider,
+            str(settings.graph_optimization),
+            cell.scenario.value,
+            runtime,
+        }
+
+    assert kept == {cell for cell in cells if not words(cell) & gone}
+    assert len(kept) < len(cells)
+
+
 def test_excluding_a_device_keeps_the_cell_for_the_others() -> None:
     cells = expand_cells(spec_of("scenarios: {latency: }\nexclude: [{variant: t, device: [pi-2, pi-1]}, {device: pi-3}]\n"))
     assert of(cells, "t")[0].not_devices == ("pi-1", "pi-2", "pi-3")
