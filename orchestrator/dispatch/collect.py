@@ -17,7 +17,7 @@ from agent.spool import read_spool
 from orchestrator.analysis.measure import ANALYSIS_VERSION
 from orchestrator.dispatch.device_agent import DeviceAgent
 from orchestrator.dispatch.gateway import Gateway
-from orchestrator.dispatch.leases import note_change
+from orchestrator.dispatch.ledger import note_change
 from orchestrator.dispatch.measuring import Streams, measure_streams, remeasure_against_reference
 from orchestrator.dispatch.request import stream_limit
 from orchestrator.domain.plan import Plan

@@ -125,13 +125,17 @@ class DeviceAgent:
         try:
             outcome = protocol.from_json(protocol.RunOutcome, data.decode("utf-8"))
         except (UnicodeDecodeError, errors.RequestInvalid) as error:
-            raise errors.DeviceReplyInvalid(f"the outcome of {run} is not one: {error}", "see the device's health: edgematrix device check") from error
+            raise errors.DeviceReplyInvalid(
+                f"the outcome of {run} is not one: {error}", "see the device's health: edgematrix device check"
+            ) from error
         if outcome.status not in protocol.OUTCOME_STATUSES or f"{outcome.job_id}.{outcome.attempt}" != run:
-            raise errors.DeviceReplyInvalid(f"the outcome in {run} belongs to {outcome.job_id[:80]}.{outcome.attempt} ({outcome.status[:20]})")
+            raise errors.DeviceReplyInvalid(
+                f"the outcome in {run} belongs to {outcome.job_id[:80]}.{outcome.attempt} ({outcome.status[:20]})"
+            )
         return outcome
 
     def pull_stream(self, run: str, stream: str, target: Path, size_limit: int, part_bytes: int = 4 * 1024 * 1024) -> int:
-        """Append what is new of a stream to ``target``; its size is the offset, so a broken link goes on where it stopped. Returns its size."""
+        """Append what is new of a stream to ``target``; its size is the offset, so a broken link goes on where it stopped."""
         path = self._path(protocol.JOBS_FOLDER, run, f"{stream}.spool")
         with target.open("ab") as file:
             offset = file.tell()
@@ -164,7 +168,9 @@ class DeviceAgent:
         if not isinstance(reply, dict):
             raise errors.DeviceReplyInvalid(f"the agent's {arguments[0]} answered no object")
         if reply.get("ok") is not True:
-            raise errors.from_json(reply["error"] if isinstance(reply.get("error"), dict) else {"class": "bug", "message": "no reason given"})
+            raise errors.from_json(
+                reply["error"] if isinstance(reply.get("error"), dict) else {"class": "bug", "message": "no reason given"}
+            )
         return reply
 
 

@@ -1,7 +1,8 @@
 """Drives one job one step further. Re-entrant and never waiting: look at what is true, take the next step, say when to look again.
 
-Every step may be the last thing this process does. What is true lives in the job's row and in the device's job folder; the next ``drive``, in
-whatever process, goes on from there. Every write is made under the fence: a process that was frozen past its lease writes nothing.
+Every step may be the last thing this process does. What is true lives in the job's row and in the device's job folder; the next
+``drive``, in whatever process, goes on from there. Every write is made under the fence: a process that was frozen past its lease writes
+nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def drive(gateway: Gateway, job_id: str, fence: int) -> None:
             _step(gateway, held)
         except EdgematrixError as error:
             _fail(gateway, held, error)
-        except Exception as error:  # noqa: BLE001 - whatever else goes wrong is our bug, and the job must still end
+        except Exception as error:
             log.exception("drive failed", job=job_id)
             _fail(gateway, held, InternalError(f"{type(error).__name__}: {error}", "please report this with the worker's log"))
 
@@ -153,7 +154,7 @@ def _look(gateway: Gateway, held: _Held) -> None:
         if _move(gateway, held, JobState.RUNNING, JobState.COLLECTING, look_again_in=0.0):
             held.job.state = JobState.COLLECTING
             _collect(gateway, held)
-        return
+        return None
     now = gateway.clock()
     agent.mark_read(held.run)
     progress = agent.progress(held.run)
@@ -170,7 +171,7 @@ def _look(gateway: Gateway, held: _Held) -> None:
                 "its supervisor was killed or the device restarted; it is tried again",
             )
         changed_at = now
-    record = {"mark": mark, "changed_at": changed_at, "fence": held.fence}
+    record: dict[str, object] = {"mark": mark, "changed_at": changed_at, "fence": held.fence}
     if progress is not None:
         record |= {"phase": progress.phase, "done": progress.done, "total": progress.total, "seconds_left": progress.seconds_left}
     return _look_again(gateway, held, record, _pause(progress))
@@ -247,7 +248,11 @@ def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
     """An infrastructure error is tried again on a device that proves healthy; any other error is the job's end."""
     now = gateway.clock()
     log.warning("attempt failed", job=held.job.id, attempt=held.job.attempts, code=error.code, message=error.message)
-    again = error.error_class == ErrorClass.INFRASTRUCTURE and held.job.attempts < held.plan.limits.max_attempts and held.job.state != JobState.CANCELING
+    again = (
+        error.error_class == ErrorClass.INFRASTRUCTURE
+        and held.job.attempts < held.plan.limits.max_attempts
+        and held.job.state != JobState.CANCELING
+    )
     if again:
         _stop_quietly(gateway, held)
     with open_session(gateway.engine) as session:
@@ -263,7 +268,16 @@ def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
             if held.job.device_query:
                 back["device_id"] = None
             session.execute(update(Job).where(col(Job.id) == held.job.id, col(Job.fence) == held.fence).values(**back))
-            note_change(session, "job", held.job.id, held.job.state, JobState.SUBMITTED, "system", now, f"attempt {held.job.attempts}: {error.message}")
+            note_change(
+                session,
+                "job",
+                held.job.id,
+                held.job.state,
+                JobState.SUBMITTED,
+                "system",
+                now,
+                f"attempt {held.job.attempts}: {error.message}",
+            )
             release_lease(session, held.device.id, held.job.id, held.fence)
         elif not again:
             outcome = JobOutcome.CANCELED if held.job.state == JobState.CANCELING else JobOutcome.ERROR
@@ -290,8 +304,7 @@ def _stop_quietly(gateway: Gateway, held: _Held) -> None:
 def _move(gateway: Gateway, held: _Held, old: JobState, new: JobState, look_again_in: float) -> bool:
     now = gateway.clock()
     with open_session(gateway.engine) as session:
-        moved = _move_in(session, held, old, new, now, next_drive_at=now + look_again_in)
-    return moved
+        return _move_in(session, held, old, new, now, next_drive_at=now + look_again_in)
 
 
 def _move_in(session: Session, held: _Held, old: JobState, new: JobState, now: float, **values: object) -> bool:

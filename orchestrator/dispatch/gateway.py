@@ -54,7 +54,9 @@ class Gateway:
         """The device's environment of that name; :class:`MissingRuntime` says how to add it."""
         found = session.exec(select(Environment).where(col(Environment.device_id) == device.id, col(Environment.name) == name)).first()
         if found is None:
-            raise MissingRuntime(f"{device.name} has no environment {name!r}", f"edgematrix env add {name} --python PATH --device {device.name}")
+            raise MissingRuntime(
+                f"{device.name} has no environment {name!r}", f"edgematrix env add {name} --python PATH --device {device.name}"
+            )
         return found
 
     @contextmanager

@@ -38,13 +38,19 @@ def check_device(gateway: Gateway, name: str) -> tuple[HealthCheck, ...]:
         device = session.exec(select(Device).where(col(Device.name) == name)).one_or_none()
         if device is None or device.lease_job_id is not None:
             return ()
-        environments = session.exec(select(Environment).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))).all()
+        environments = session.exec(
+            select(Environment).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))
+        ).all()
     findings: list[HealthCheck] = []
     facts: dict[str, Any] = {}
     for environment in environments:
         findings += _check_environment(gateway, device, environment, facts)
     if not environments:
-        findings.append(HealthCheck("environment", "failed", "no environment is registered", f"edgematrix env add default --python PATH --device {name}"))
+        findings.append(
+            HealthCheck(
+                "environment", "failed", "no environment is registered", f"edgematrix env add default --python PATH --device {name}"
+            )
+        )
     failed = [finding for finding in findings if finding.status == "failed"]
     health = DeviceHealth.BAD if failed else DeviceHealth.GOOD
     why = "; ".join(f"{finding.name}: {finding.found}" + (f" ({finding.remedy})" if finding.remedy else "") for finding in failed)
@@ -78,7 +84,12 @@ def _check_clock(hello: dict[str, Any]) -> HealthCheck:
     if offset is None:
         return HealthCheck("clock", "warning", "the device did not tell its time")
     status = "ok" if abs(offset) <= _MAX_CLOCK_OFFSET_SECS else "failed"
-    return HealthCheck("clock", status, f"{offset:+.3f} s from this computer", "" if status == "ok" else "set the device's clock (timedatectl set-ntp true)")
+    return HealthCheck(
+        "clock",
+        status,
+        f"{offset:+.3f} s from this computer",
+        "" if status == "ok" else "set the device's clock (timedatectl set-ntp true)",
+    )
 
 
 def _check_disk(agent: DeviceAgent) -> HealthCheck:

@@ -1,7 +1,7 @@
 """Exclusive use of a device, by compare-and-set in SQL, with a fence that only ever grows.
 
-A lease that expired does not free its device: a run may still live there. The next fence goes to the *same* job, whose ``drive`` adopts the run
-or ends it; only then is the lease released.
+A lease that expired does not free its device: a run may still live there. The next fence goes to the *same* job, whose ``drive`` adopts
+the run or ends it; only then is the lease released.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def take_lease(session: Session, device_id: int, job_id: str, now: float) -> int
     ).scalar_one_or_none()
     if scheduled is None:
         # The job was canceled between our look and our lease; the fence stays raised, which harms nobody.
-        session.execute(update(Device).where(col(Device.id) == device_id, col(Device.fence) == fence).values(lease_job_id=None, lease_expires_at=None))
+        session.execute(
+            update(Device).where(col(Device.id) == device_id, col(Device.fence) == fence).values(lease_job_id=None, lease_expires_at=None)
+        )
         return None
     note_change(session, "job", job_id, JobState.SUBMITTED, JobState.SCHEDULED, "system", now)
     return fence
@@ -65,9 +67,7 @@ def release_lease(session: Session, device_id: int, job_id: str, fence: int) -> 
 
 def refence_expired(session: Session, now: float) -> list[tuple[str, int, str]]:
     """Hand every expired lease to its own job again under the next fence; return (job, fence, gateway) to be driven."""
-    expired = session.exec(
-        select(Device).where(col(Device.lease_job_id).is_not(None), col(Device.lease_expires_at) < now)
-    ).all()
+    expired = session.exec(select(Device).where(col(Device.lease_job_id).is_not(None), col(Device.lease_expires_at) < now)).all()
     renewed = []
     for device in expired:
         fence = device.fence + 1
@@ -80,6 +80,15 @@ def refence_expired(session: Session, now: float) -> list[tuple[str, int, str]]:
         if won is None or device.lease_job_id is None:
             continue
         session.execute(update(Job).where(col(Job.id) == device.lease_job_id).values(fence=fence, next_drive_at=now))
-        note_change(session, "device", device.name, f"fence {device.fence}", f"fence {fence}", "system", now, "lease expired: its gateway went silent")
+        note_change(
+            session,
+            "device",
+            device.name,
+            f"fence {device.fence}",
+            f"fence {fence}",
+            "system",
+            now,
+            "lease expired: its gateway went silent",
+        )
         renewed.append((device.lease_job_id, fence, device.gateway))
     return renewed

@@ -26,7 +26,9 @@ Columns = dict[str, np.ndarray[Any, Any]]
 Streams = dict[str, Columns]
 
 
-def measure_streams(engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job, device: Device, outcome: RunOutcome, streams: Streams) -> Measured:
+def measure_streams(
+    engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job, device: Device, outcome: RunOutcome, streams: Streams
+) -> Measured:
     """Compute the metrics and the validity of one completed run."""
     model = plan.models[job.model]
     answers = read_trace(artifacts, model.dataset.answers_sha256) if model.dataset.answers_sha256 else None

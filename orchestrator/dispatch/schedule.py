@@ -10,8 +10,9 @@ from sqlalchemy import Engine, func, update
 from sqlmodel import Session, col, select
 
 from agent.errors import EdgematrixError
-from orchestrator.dispatch.expand import device_facts
-from orchestrator.dispatch.leases import note_change, refence_expired, take_lease
+from orchestrator.dispatch.leases import refence_expired, take_lease
+from orchestrator.dispatch.ledger import note_change
+from orchestrator.dispatch.placement import device_facts
 from orchestrator.domain.device_query import parse_query
 from orchestrator.domain.states import LEASED_STATES, DeviceHealth, JobOutcome, JobState
 from orchestrator.store.database import session as open_session
@@ -41,8 +42,8 @@ class Tick:
 def tick(engine: Engine, now: float, publish: Publish, publish_check: PublishCheck) -> Tick:
     """Look once at everything and act on it.
 
-    Messages are sent after the commit: one for a lease that was rolled back would only be refused by its fence, but one lost after the commit
-    is sent again as soon as it is overdue.
+    Messages are sent after the commit: one for a lease that was rolled back would only be refused by its fence, but one lost after the
+    commit is sent again as soon as it is overdue.
     """
     with open_session(engine) as session:
         refenced = refence_expired(session, now)
@@ -70,12 +71,13 @@ def _due(session: Session, now: float) -> list[tuple[str, int, str]]:
 
 def _start_waiting(session: Session, now: float) -> list[tuple[str, int, str]]:
     """For each idle healthy device the best waiting job: priority, then the experiment that holds least, then age."""
-    idle = session.exec(select(Device).where(col(Device.lease_job_id).is_(None), col(Device.health) == DeviceHealth.GOOD).order_by(col(Device.id))).all()
+    idle = session.exec(
+        select(Device).where(col(Device.lease_job_id).is_(None), col(Device.health) == DeviceHealth.GOOD).order_by(col(Device.id))
+    ).all()
     if not idle:
         return []
     waiting = session.exec(
-        select(Experiment)
-        .where(
+        select(Experiment).where(
             col(Experiment.finished_at).is_(None),
             col(Experiment.cancel_requested_by).is_(None),
             select(Job.id).where(col(Job.state) == JobState.SUBMITTED, col(Job.experiment_id) == col(Experiment.id)).exists(),
@@ -148,18 +150,26 @@ def _finish_experiments(session: Session, now: float) -> int:
 def cancel_jobs(session: Session, experiment_id: str, job_id: str | None, actor: str, now: float) -> int:
     """Cancel an experiment's jobs (or one of them): those that wait end at once, those on a device are told to stop. Returns how many."""
     mine = [col(Job.experiment_id) == experiment_id] + ([col(Job.id) == job_id] if job_id else [])
-    ended = session.execute(
-        update(Job)
-        .where(*mine, col(Job.state) == JobState.SUBMITTED)
-        .values(state=JobState.FINISHED, outcome=JobOutcome.CANCELED, finished_at=now, waiting_for=None)
-        .returning(col(Job.id))
-    ).scalars().all()
-    stopping = session.execute(
-        update(Job)
-        .where(*mine, col(Job.state).in_([JobState.SCHEDULED, JobState.PREPARING, JobState.RUNNING]))
-        .values(state=JobState.CANCELING, next_drive_at=now)
-        .returning(col(Job.id))
-    ).scalars().all()
+    ended = (
+        session.execute(
+            update(Job)
+            .where(*mine, col(Job.state) == JobState.SUBMITTED)
+            .values(state=JobState.FINISHED, outcome=JobOutcome.CANCELED, finished_at=now, waiting_for=None)
+            .returning(col(Job.id))
+        )
+        .scalars()
+        .all()
+    )
+    stopping = (
+        session.execute(
+            update(Job)
+            .where(*mine, col(Job.state).in_([JobState.SCHEDULED, JobState.PREPARING, JobState.RUNNING]))
+            .values(state=JobState.CANCELING, next_drive_at=now)
+            .returning(col(Job.id))
+        )
+        .scalars()
+        .all()
+    )
     for changed in (*ended, *stopping):
         note_change(session, "job", changed, "", JobState.CANCELING if changed in stopping else JobState.FINISHED, actor, now, "canceled")
     return len(ended) + len(stopping)

@@ -34,7 +34,8 @@ class Context:
 def open_context(settings: Settings | None = None) -> Context:
     """Make the home folder, bring the database to this version, and say who asks (the login name).
 
-    Raises :class:`agent.errors.FolderUnwritable` for a home that cannot be written, and the store's errors for a database that cannot be opened.
+    Raises :class:`agent.errors.FolderUnwritable` for a home that cannot be written, and the store's errors for a database that cannot be
+    opened.
     """
     # Commands speak for themselves; what dispatch notes along the way is for the logs of workers and schedulers.
     configure_logs(logging.ERROR)
@@ -42,7 +43,9 @@ def open_context(settings: Settings | None = None) -> Context:
     try:
         chosen.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FolderUnwritable(f"{chosen.home} cannot be made: {error.strerror}", "set EDGEMATRIX_HOME to a folder you may write") from error
+        raise FolderUnwritable(
+            f"{chosen.home} cannot be made: {error.strerror}", "set EDGEMATRIX_HOME to a folder you may write"
+        ) from error
     engine = open_database(chosen.resolved_database_url)
     migrate(engine)
     artifacts = ArtifactStore(chosen.resolved_artifacts_url, chosen.home / "cache" / "artifacts")

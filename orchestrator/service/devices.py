@@ -9,7 +9,8 @@ from sqlmodel import Session, col, select
 
 from agent.errors import ConfigurationError, EdgematrixError, MissingRuntime
 from orchestrator.dispatch.gateway import Gateway
-from orchestrator.dispatch.health import HealthCheck, check_device as check_health
+from orchestrator.dispatch.health import HealthCheck
+from orchestrator.dispatch.health import check_device as check_health
 from orchestrator.dispatch.profiles import load_profile, load_profiles
 from orchestrator.domain.profiles import DeviceProfile
 from orchestrator.domain.states import DeviceHealth
@@ -138,7 +139,7 @@ def add_environment(context: Context, name: str, interpreter: list[str], device:
             "checked_at": context.clock(),
         }
         if environment is None:
-            environment = Environment(device_id=row.id, name=name, **values)
+            environment = Environment(device_id=_key(row), name=name, **values)
         else:
             environment.sqlmodel_update(values)
         session.add(environment)
@@ -155,7 +156,8 @@ def _facts(gateway: Gateway, device: Device, interpreter: list[str]) -> dict[str
     if not any(runtime.get("available") for runtime in runtimes.values()):
         causes = "; ".join(f"{name}: {runtime.get('cause')}" for name, runtime in runtimes.items())
         raise MissingRuntime(
-            f"no runtime works under {' '.join(interpreter)}: {causes}", "install the agent's packages there: pip install 'edgematrix[agent]'"
+            f"no runtime works under {' '.join(interpreter)}: {causes}",
+            "install the agent's packages there: pip install 'edgematrix[agent]'",
         )
     return facts
 
@@ -201,7 +203,9 @@ def _device(session: Session, name: str) -> Device:
 
 
 def _view(session: Session, device: Device) -> DeviceView:
-    environments = session.exec(select(Environment.name).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))).all()
+    environments = session.exec(
+        select(Environment.name).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))
+    ).all()
     try:
         tried = load_profile(device.profile).tried_on_hardware
     except EdgematrixError:
@@ -224,6 +228,16 @@ def _view(session: Session, device: Device) -> DeviceView:
 
 def _environment_view(environment: Environment, device: Device) -> EnvironmentView:
     runtimes = {
-        name: str(runtime.get("version") or "") for name, runtime in environment.facts.get("runtimes", {}).items() if runtime.get("available")
+        name: str(runtime.get("version") or "")
+        for name, runtime in environment.facts.get("runtimes", {}).items()
+        if runtime.get("available")
     }
-    return EnvironmentView(environment.name, device.name, tuple(environment.interpreter), environment.digest, runtimes, dict(environment.facts))
+    return EnvironmentView(
+        environment.name, device.name, tuple(environment.interpreter), environment.digest, runtimes, dict(environment.facts)
+    )
+
+
+def _key(device: Device) -> int:
+    if device.id is None:
+        raise UnknownName(f"{device.name} has not been saved yet", "register it first: edgematrix device add")
+    return device.id

@@ -53,7 +53,9 @@ def find_experiment(context: Context, wanted: str) -> str:
 def unfinished(context: Context) -> list[str]:
     """The ids of the experiments that still have jobs to do, oldest first."""
     with read_session(context.engine) as session:
-        return list(session.exec(select(Experiment.id).where(col(Experiment.finished_at).is_(None)).order_by(col(Experiment.submitted_at))).all())
+        return list(
+            session.exec(select(Experiment.id).where(col(Experiment.finished_at).is_(None)).order_by(col(Experiment.submitted_at))).all()
+        )
 
 
 def list_experiments(context: Context, limit: int = 20) -> list[ExperimentSummary]:
@@ -91,12 +93,17 @@ def progress(context: Context, experiment_id: str) -> Progress:
         summary = _summary(experiment, _counts(session, [experiment_id]).get(experiment_id, {}))
         devices = {device.id: device for device in session.exec(select(Device)).all()}
         tallies = session.execute(
-            select(Job.device_id, Job.state, func.count()).where(col(Job.experiment_id) == experiment_id).group_by(col(Job.device_id), col(Job.state))
+            select(Job.device_id, Job.state, func.count())
+            .where(col(Job.experiment_id) == experiment_id)
+            .group_by(col(Job.device_id), col(Job.state))
         ).all()
         running = session.exec(select(Job).where(col(Job.experiment_id) == experiment_id, col(Job.state).in_(LEASED_STATES))).all()
         # A lease outlives its job until the device is clean: only then is the experiment over.
         held = session.execute(
-            select(func.count()).select_from(Device).join(Job, col(Job.id) == col(Device.lease_job_id)).where(col(Job.experiment_id) == experiment_id)
+            select(func.count())
+            .select_from(Device)
+            .join(Job, col(Job.id) == col(Device.lease_job_id))
+            .where(col(Job.experiment_id) == experiment_id)
         ).scalar_one()
     lines = _device_lines(devices, tallies, running, experiment_id, context.clock())
     finished = summary.finished_count == summary.job_count and held == 0
@@ -143,7 +150,11 @@ def _blocked(lines: Sequence[DeviceProgress], devices: dict[int | None, Device],
     """Why nothing can go on without a person: every device that is still needed is out of service."""
     names = {device.name: device for device in devices.values()}
     needed = [line for line in lines if line.done < line.total]
-    out = [line for line in needed if line.device in names and names[line.device].health in (DeviceHealth.BAD, DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED)]
+    out = [
+        line
+        for line in needed
+        if line.device in names and names[line.device].health in (DeviceHealth.BAD, DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED)
+    ]
     if not needed or len(out) < len(needed) or any(line.running for line in out):
         return None
     return "; ".join(f"{line.device} is {names[line.device].health}: {names[line.device].health_reason}" for line in out)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import func
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from agent.errors import ConfigurationError
@@ -59,7 +60,9 @@ def submit(context: Context, spec_path: Path, *, priority: int | None = None) ->
             select(Job.outcome, func.count()).where(col(Job.experiment_id) == experiment_id).group_by(col(Job.outcome))
         ).all()
     counts: dict[str | None, int] = {outcome: int(count) for outcome, count in by_outcome}
-    return Submitted(experiment_id, spec.name, sum(counts.values()), counts.get(JobOutcome.SKIPPED, 0), tuple(str(warning) for warning in warnings))
+    return Submitted(
+        experiment_id, spec.name, sum(counts.values()), counts.get(JobOutcome.SKIPPED, 0), tuple(str(warning) for warning in warnings)
+    )
 
 
 def dry_run(context: Context, spec_path: Path) -> DryRunView:
@@ -96,7 +99,9 @@ def _read(path: Path) -> ExperimentSpec:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_SPEC_BYTES:
-            raise SpecUnreadable(f"{path} is not a spec: {'not a file' if not stat.S_ISREG(found.st_mode) else 'over 4 MiB'}", "name a YAML file")
+            raise SpecUnreadable(
+                f"{path} is not a spec: {'not a file' if not stat.S_ISREG(found.st_mode) else 'over 4 MiB'}", "name a YAML file"
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecUnreadable(f"{path} cannot be read: {error.strerror}", "see examples/ for specs that run") from error
@@ -115,7 +120,7 @@ def _measured_invoke_secs(session: Session) -> dict[tuple[str, str], float]:
     recent = session.exec(select(Experiment).order_by(col(Experiment.submitted_at).desc()).limit(_EXPERIMENTS_TO_LEARN_FROM)).all()
     plans = {experiment.id: Plan.model_validate(experiment.plan) for experiment in recent}
     rows = session.execute(
-        select(Job.experiment_id, Job.model, Job.variant, Device.name, MetricRow.value)
+        columns(col(Job.experiment_id), col(Job.model), col(Job.variant), col(Device.name), col(MetricRow.value))
         .join(Device, col(Device.id) == col(Job.device_id))
         .join(MetricRow, col(MetricRow.job_id) == col(Job.id))
         .where(col(Job.experiment_id).in_(list(plans)), col(MetricRow.name) == "latency_ms.p50", col(MetricRow.value).is_not(None))

@@ -1,6 +1,7 @@
 """How a device is reached. Nothing above this room knows whether a device is this computer, an SSH host or a phone.
 
-A transport moves bytes and runs commands; it knows nothing of jobs. Every call is bounded in time and in size, because a device may answer anything.
+A transport moves bytes and runs commands; it knows nothing of jobs. Every call is bounded in time and in size, because a device may
+answer anything.
 """
 
 from __future__ import annotations

@@ -24,15 +24,23 @@ class LocalTransport(Transport):
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             try:
-                ended = subprocess.run(  # noqa: S603
-                    list(argv), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, timeout=timeout_secs, env=environment, start_new_session=True
+                ended = subprocess.run(
+                    list(argv),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    timeout=timeout_secs,
+                    env=environment,
+                    start_new_session=True,
                 )
             except FileNotFoundError as error:
                 raise DeviceUnreachable(
                     f"this computer has no command {argv[0]}", "name an interpreter that exists: edgematrix env add NAME --python PATH"
                 ) from error
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise DeviceUnreachable(f"{argv[0]} did not answer: {error}", "see whether this computer is overloaded, then: edgematrix doctor") from error
+                raise DeviceUnreachable(
+                    f"{argv[0]} did not answer: {error}", "see whether this computer is overloaded, then: edgematrix doctor"
+                ) from error
             return CommandResult(ended.returncode, _head(stdout, max_output_bytes), _head(stderr, max_output_bytes))
 
     def put(self, source: Path, target: str) -> None:

@@ -1,4 +1,4 @@
-"""The Celery application. Tasks are nudges of milliseconds to seconds; SQL is the truth, so every setting prefers losing one to doubling one."""
+"""The Celery application. Tasks are nudges of milliseconds to seconds; SQL is the truth, so losing one is better than doubling one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Start a command that dies with its parent: ``python -m orchestrator.worker.child PARENT_PID COMMAND…``
 
-The kernel kills the command when the thread that started it ends, so ``kill -9`` of the parent leaves nothing behind. Standard library only: this
-is the first thing every child does.
+The kernel kills the command when the thread that started it ends, so ``kill -9`` of the parent leaves nothing behind. Standard library
+only: this is the first thing every child does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
         sys.exit("the parent is gone")
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606 - becoming the command is what this module is for
 
 
 if __name__ == "__main__":

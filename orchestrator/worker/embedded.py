@@ -1,6 +1,7 @@
 """The embedded default: Redis, scheduler and worker as children of the command, restarted when they die, gone when it is.
 
-One process per home folder owns them, by a file lock. Another command on the same home uses what the first one runs, and takes over when that ends.
+One process per home folder owns them, by a file lock. Another command on the same home uses what the first one runs, and takes over when
+that ends.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class _Child:
 class EmbeddedStack:
     """Start with :meth:`ensure`, call it about once a second from the same thread, end with :meth:`stop`.
 
-    The children are bound to the *thread* that starts them (the kernel's parent-death signal), so that must be one that lives as long as the stack.
+    The children are bound to the *thread* that starts them (the kernel's parent-death signal), so that must be one that lives as long
+    as the stack.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -101,7 +103,9 @@ class EmbeddedStack:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         except OSError as error:
-            raise FolderUnwritable(f"{path} cannot be written: {error.strerror}", "set EDGEMATRIX_HOME to a folder you may write") from error
+            raise FolderUnwritable(
+                f"{path} cannot be written: {error.strerror}", "set EDGEMATRIX_HOME to a folder you may write"
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -137,7 +141,7 @@ class EmbeddedStack:
         mode = "ab" if log.exists() and log.stat().st_size < _LOG_BYTES else "wb"
         environment = dict(os.environ, EDGEMATRIX_HOME=str(self._settings.home), EDGEMATRIX_REDIS_URL=self._settings.resolved_redis_url)
         with log.open(mode) as output:
-            return subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(
                 [sys.executable, "-m", "orchestrator.worker.child", str(os.getpid()), *child.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

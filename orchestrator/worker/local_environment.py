@@ -9,7 +9,7 @@ from orchestrator.worker.settings import Settings
 
 
 def find_agent_python(settings: Settings) -> Path | None:
-    """``EDGEMATRIX_AGENT_PYTHON``, else the environment that ``make setup`` builds beside the orchestrator's own; None when there is neither."""
+    """``EDGEMATRIX_AGENT_PYTHON``, else what ``make setup`` builds beside the orchestrator's own; None when there is neither."""
     if settings.agent_python is not None:
         return settings.agent_python
     beside = Path(sys.prefix).parent / ".venvs" / "agent" / "bin" / "python"

@@ -36,7 +36,8 @@ def redis_command(socket: Path, folder: Path) -> list[str]:
     """The command line of the private server; ``folder`` keeps its append-only file."""
     if len(str(socket).encode()) > _SOCKET_PATH_BYTES:
         raise FolderUnwritable(
-            f"the path of the Redis socket is too long for Linux ({len(str(socket))} characters): {socket}", "set EDGEMATRIX_HOME to a shorter path"
+            f"the path of the Redis socket is too long for Linux ({len(str(socket))} characters): {socket}",
+            "set EDGEMATRIX_HOME to a shorter path",
         )
     folder.mkdir(parents=True, exist_ok=True)
     socket.parent.mkdir(parents=True, exist_ok=True)

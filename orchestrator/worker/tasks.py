@@ -19,20 +19,26 @@ log = structlog.get_logger(__name__)
 def register_tasks(app: Celery, gateway: Gateway) -> None:
     """Bind the tasks to this process' gateway."""
 
-    @app.task(name=DRIVE)
     def drive_job(job_id: str, fence: int, version: str) -> None:
         if _same_version(version):
             drive(gateway, job_id, fence)
 
-    @app.task(name=CHECK)
     def check(device: str, version: str) -> None:
         if _same_version(version):
             check_device(gateway, device)
+
+    app.task(drive_job, name=DRIVE)
+    app.task(check, name=CHECK)
 
 
 def _same_version(version: str) -> bool:
     """Mixed versions are refused: what a job means must be the same on both ends of the queue."""
     if version == __version__:
         return True
-    log.error("refused a message of another version", theirs=version, ours=__version__, remedy="install the same edgematrix on scheduler and gateways")
+    log.error(
+        "refused a message of another version",
+        theirs=version,
+        ours=__version__,
+        remedy="install the same edgematrix on scheduler and gateways",
+    )
     return False
