@@ -121,7 +121,7 @@ def _check_runtimes(agent: DeviceAgent, environment: Environment, facts: dict[st
     except EdgematrixError as error:
         return HealthCheck(name, "failed", error.message, error.remedy)
     facts.setdefault("conditions", found.get("conditions", {}))
-    runtimes = found.get("environment", {}).get("runtimes", {})
+    runtimes = found.get("runtimes", {})
     working = {key: value.get("version", "") for key, value in runtimes.items() if value.get("available")}
     if not working:
         causes = "; ".join(f"{key}: {value.get('cause')}" for key, value in runtimes.items())

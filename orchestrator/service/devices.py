@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any
 
@@ -122,6 +123,8 @@ def add_environment(context: Context, name: str, interpreter: list[str], device:
     """
     if device == THIS_COMPUTER:
         _ensure_registered(context)
+        # The worker has another working folder. Not resolved further: a virtual environment's python is a link, and knows itself by it.
+        interpreter = [os.path.abspath(word) if "/" in word and os.path.exists(word) else word for word in interpreter]
     with read_session(context.engine) as session:
         row = _device(session, device)
     gateway = context.gateway()
@@ -151,8 +154,9 @@ def _facts(gateway: Gateway, device: Device, interpreter: list[str]) -> dict[str
     agent = gateway.agent_for(device, interpreter)
     agent.push_agent()
     agent.hello()
-    facts: dict[str, Any] = agent.facts()["environment"]
-    runtimes = facts.get("runtimes", {})
+    reply = agent.facts()
+    runtimes: dict[str, Any] = reply["runtimes"]
+    facts: dict[str, Any] = {**reply["environment"], "runtimes": runtimes}
     if not any(runtime.get("available") for runtime in runtimes.values()):
         causes = "; ".join(f"{name}: {runtime.get('cause')}" for name, runtime in runtimes.items())
         raise MissingRuntime(
