@@ -67,12 +67,9 @@ def _print_dry_run(view: DryRunView, *, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
-    names = list(dict.fromkeys(name for cell in view.cells for name in cell))
-    print_table(
-        f"{view.name}: {view.job_count} jobs{_skipped(view.skipped_count)}",
-        names,
-        [[_cell(cell.get(name)) for name in names] for cell in view.cells],
-    )
+    names = [name for name in dict.fromkeys(name for cell in view.cells for name in cell) if any(cell.get(name) for cell in view.cells)]
+    title = f"{view.name}: {view.job_count} jobs{_skipped(view.skipped_count)}"
+    print_table(title, [name.replace("_", " ") for name in names], [[_cell(cell.get(name)) for name in names] for cell in view.cells])
     finish = f", expected finish {view.expected_finish_utc}" if view.expected_finish_utc else ""
     message(f"{view.device_hours:.2f} device-hours{finish}")
     for line in (*view.basis, *(f"note: {warning}" for warning in view.warnings)):
@@ -80,6 +77,10 @@ def _print_dry_run(view: DryRunView, *, as_json: bool) -> None:
 
 
 def _cell(value: Any) -> str | None:
-    if value is None:
-        return None
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items() if item is not None)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return None if value is None else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -15,6 +15,7 @@ from orchestrator.cli.output import print_result, result_console
 from orchestrator.report.words import ABSENT, fixed, number
 
 if TYPE_CHECKING:
+    from orchestrator.domain.results import Reason
     from orchestrator.service.results import ExperimentTable, Problem, ResultRow
 
 LEVEL_STYLE = {"valid": "green", "semivalid": "yellow", "invalid": "bold red"}
@@ -73,16 +74,17 @@ def _model_parts(rows: Sequence[ResultRow]) -> list[Any]:
 
 def _fitting_layout(headers: Sequence[str], rows: Sequence[ResultRow], notes: Footnotes) -> list[RenderableType]:
     """A table with intervals beside their numbers, or under them, or a few lines per row: whatever fits without losing a column."""
+    reasons = _reason_texts(rows)
     console = result_console()
     unlimited = console.options.update(max_width=10_000)
     for beside in (" ", "\n"):
-        grid = _grid(headers, [_cells(row, headers, notes, beside) for row in rows])
+        grid = _grid(headers, [_cells(row, headers, notes, reasons, beside) for row in rows])
         if Measurement.get(console, unlimited, grid).minimum <= console.width:
             return [grid]
-    return list(_cards(headers, [_cells(row, headers, notes, " ") for row in rows]))
+    return list(_cards(headers, [_cells(row, headers, notes, reasons, " ") for row in rows]))
 
 
-def _cells(row: ResultRow, headers: Sequence[str], notes: Footnotes, beside: str) -> list[Text]:
+def _cells(row: ResultRow, headers: Sequence[str], notes: Footnotes, reasons: Mapping[tuple[str, str], str], beside: str) -> list[Text]:
     cells = [_variant_cell(row, notes)]
     cells += [Text(row.place)] if "on" in headers else []
     return [
@@ -90,7 +92,7 @@ def _cells(row: ResultRow, headers: Sequence[str], notes: Footnotes, beside: str
         _accuracy_cell(row, notes, beside),
         _flips_cell(row, notes),
         *_latency_cells(row, notes, beside),
-        _validity_cell(row, notes),
+        _validity_cell(row, notes, reasons),
     ]
 
 
@@ -177,7 +179,7 @@ def _latency_cells(row: ResultRow, notes: Footnotes, beside: str) -> tuple[Text,
     return Text(p50), Text(p90)
 
 
-def _validity_cell(row: ResultRow, notes: Footnotes) -> Text:
+def _validity_cell(row: ResultRow, notes: Footnotes, reasons: Mapping[tuple[str, str], str]) -> Text:
     """The worst validity of the measured jobs, and how those ended that were not measured."""
     outcomes = list(dict.fromkeys(problem.outcome for problem in row.problems))
     cell = Text(row.validity or ("" if outcomes else ABSENT), style=LEVEL_STYLE.get(row.validity or "", ""))
@@ -185,9 +187,23 @@ def _validity_cell(row: ResultRow, notes: Footnotes) -> Text:
         cell.append(f" EMULATED {row.emulated}", style="bold yellow")
     for outcome in outcomes:
         cell.append(f" {outcome}" if cell else outcome, style="bold red" if outcome in ("error", "timeout") else "")
-    marks = notes.marks([f"{reason.level.value}: {reason.message}" for reason in row.reasons])
+    marks = notes.marks([reasons[reason.code, reason.level] for reason in row.reasons])
     marks += notes.marks([f"{row.variant}: {text}" for text in _problem_texts(row.problems)])
     return cell.append(f" {marks}") if marks else cell
+
+
+def _reason_texts(rows: Sequence[ResultRow]) -> dict[tuple[str, str], str]:
+    """One sentence for each kind of reason: where rows differ in the number, that of the row farthest beyond the threshold."""
+    found: dict[tuple[str, str], list[Reason]] = {}
+    for row in rows:
+        for reason in row.reasons:
+            found.setdefault((reason.code, reason.level), []).append(reason)
+    texts = {}
+    for key, reasons in found.items():
+        worst = max(reasons, key=lambda reason: abs((reason.value or 0.0) - (reason.threshold or 0.0)))
+        several = len({reason.message for reason in reasons}) > 1
+        texts[key] = f"{worst.level.value}: {worst.message}" + (" (the worst of these rows)" if several else "")
+    return texts
 
 
 def _problem_texts(problems: Sequence[Problem]) -> list[str]:

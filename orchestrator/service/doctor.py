@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def _postgresql(settings: Settings) -> Check:
 
 
 def _messages(settings: Settings) -> Iterator[Check]:
-    """Redis: the private one's binary in the embedded default; in a lab the server, the scheduler's lock and the workers that answer."""
+    """Redis: the private one's binary in the embedded default; in a lab the server, and whether anybody takes the messages."""
     if settings.embedded:
         yield _redis_binary()
         return
@@ -114,19 +115,37 @@ def _messages(settings: Settings) -> Iterator[Check]:
 
     url = settings.resolved_redis_url
     try:
-        version = redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3).info("server")["redis_version"]
+        client = redis.Redis.from_url(url.replace("redis+socket://", "unix://"), socket_connect_timeout=3, socket_timeout=3)
+        version = client.info("server")["redis_version"]
+        waiting = {str(key, "utf-8", "replace"): client.llen(key) for key in client.scan_iter("gateway.*", count=1000)}
     except (redis.RedisError, ValueError) as error:
         yield Check("Redis", FAILED, f"{_without_password(url)} does not answer: {error}", "start it, or mend EDGEMATRIX_REDIS_URL")
         return
     yield Check("Redis", OK, f"{_without_password(url)} (version {version})")
-    from orchestrator.worker.celery_app import make_app
+    # A gateway takes its messages within milliseconds, so one that waits has nobody to take it.
+    for queue, count in sorted(waiting.items()):
+        name = queue.removeprefix("gateway.")
+        yield Check(
+            f"gateway {name}",
+            WARNING,
+            f"{count} messages wait; is its worker running?",
+            f"on that gateway: edgematrix worker --gateway {name}",
+        )
+    yield _scheduler(settings)
 
-    answers = make_app(url).control.ping(timeout=2.0)
-    names = sorted(name for answer in answers for name in answer)
-    if names:
-        yield Check("workers", OK, f"{', '.join(names)} answer over Redis")
-    else:
-        yield Check("workers", WARNING, "no gateway answers", "on each gateway: edgematrix worker --gateway NAME")
+
+def _scheduler(settings: Settings) -> Check:
+    from orchestrator.store.database import open_database, read_session
+    from orchestrator.store.tables import Lock
+
+    try:
+        with read_session(open_database(settings.resolved_database_url)) as session:
+            lock = session.get(Lock, "scheduler")
+    except Exception:  # noqa: BLE001 - the line "database" has told what is wrong with it
+        lock = None
+    if lock is None or lock.expires_at < time.time():
+        return Check("scheduler", WARNING, "none is active", "on one host of the lab: edgematrix scheduler")
+    return Check("scheduler", OK, f"active on {lock.holder.split(':')[0]}")
 
 
 def _redis_binary() -> Check:

@@ -134,9 +134,7 @@ def test_a_reference_from_another_place_is_named(lab: Lab) -> None:
 
 
 def test_what_a_model_file_really_holds_stands_beside_its_variant(lab: Lab) -> None:
-    lab.add_experiment(
-        "exp1", [Cell("fp32", predictions()), Cell("float32", predictions())], notes=["holds int8 weights"]
-    )
+    lab.add_experiment("exp1", [Cell("fp32", predictions()), Cell("float32", predictions())], notes=["holds int8 weights"])
     assert rows(lab)["float32", "default"].notes == ("holds int8 weights",)
 
 
