@@ -6,11 +6,11 @@ The record comes from a device: every value is checked, cleaned and bounded.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.domain.results import ResultEnvelope
+from orchestrator.domain.results import DeviceInfo, ResultEnvelope
 from orchestrator.domain.states import Emulation
 from orchestrator.report.causes import cpu_features
 from orchestrator.report.reading import Matrix
@@ -33,70 +33,53 @@ class Conditions:
 
 
 def conditions_of(matrix: Matrix) -> list[Conditions]:
-    """Group the measured jobs by what was found where they ran."""
-    groups: dict[tuple[str, str, str], list[ResultEnvelope]] = {}
+    """Group the measured jobs by the facts that were found where they ran; a device that changed between two jobs appears twice."""
+    groups: dict[tuple[tuple[str, str], ...], list[ResultEnvelope]] = {}
     for result in matrix.results:
         if result.attempt is not None and result.device is not None:
-            groups.setdefault((result.device.name, result.job.environment, result.attempt.conditions_key), []).append(result)
-    return [_conditions(results) for results in list(groups.values())[:_MAX_RECORDS]]
+            groups.setdefault(_facts_found(result.device, result.job.environment, result.attempt.conditions), []).append(result)
+    return [_conditions(facts, results) for facts, results in list(groups.items())[:_MAX_RECORDS]]
 
 
-def _conditions(results: list[ResultEnvelope]) -> Conditions:
-    first = results[0]
-    device, attempt = first.device, first.attempt
-    if device is None or attempt is None:
-        raise AssertionError("grouped results have a device and an attempt")
-    found = attempt.conditions
-    cpu, environment = _mapping(found, "cpu"), _mapping(found, "environment")
-    unknown = {clean(name, 60): clean(cause, 200) for name, cause in list(_mapping(found, "unknown").items())[:24]}
+def _conditions(found: tuple[tuple[str, str], ...], results: list[ResultEnvelope]) -> Conditions:
     sensorless = sorted({clean(name, 80) for result in results if result.validity for name in result.validity.unknown})
-    facts = [
-        ("Profile", clean(device.profile, 80)),
-        ("Emulation", "" if device.emulated is Emulation.NONE else f"emulated: {device.emulated}"),
-        (
-            "Board",
-            " ".join(
-                _word(_mapping(found, "board"), name)
-                for name in ("model", "sys_vendor", "product_name")
-                if _word(_mapping(found, "board"), name)
-            ),
-        ),
-        ("CPU", " · ".join(word for word in (_word(cpu, "model"), _word(cpu, "architecture"), _cores(cpu)) if word)),
-        ("INT8 instructions", _features(found)),
-        ("Memory", _memory(found)),
-        (
-            "System",
-            " · ".join(
-                word
-                for word in (
-                    _word(_mapping(found, "os"), "pretty_name"),
-                    f"kernel {_word(_mapping(found, 'kernel'), 'release')}" if _mapping(found, "kernel") else "",
-                    _virtual(found),
-                )
-                if word
-            ),
-        ),
-        ("Governor", _governors(found, unknown)),
-        (
-            "Interpreter",
-            " ".join(
-                word for word in (_word(environment, "implementation"), _word(environment, "python"), _word(environment, "libc")) if word
-            ),
-        ),
+    used = (
         ("Runtimes", _runtimes(results)),
-        (
-            "Packages",
-            ", ".join(f"{clean(name, 40)} {clean(version, 40)}" for name, version in list(_mapping(environment, "packages").items())[:12]),
-        ),
         ("Threads", listed(sorted({str(result.job.settings.num_threads) for result in results}), 6)),
         ("Placement", _placement(results)),
         ("Agent", listed(sorted({result.attempt.agent_sha256[:12] for result in results if result.attempt}), 3)),
         ("Unknown: no sensor", "; ".join(sensorless[:12])),
+    )
+    (_, title), *facts = found
+    shown = tuple((name, text) for name, text in (*facts, *used) if text)
+    return Conditions(title, counted(len(results), "job"), shown, _record(results[0].attempt.conditions if results[0].attempt else {}))
+
+
+def _facts_found(device: DeviceInfo, environment_name: str, found: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What a device and an environment are, as text; the first entry is the title."""
+    cpu, environment, board = _mapping(found, "cpu"), _mapping(found, "environment"), _mapping(found, "board")
+    kernel = _word(_mapping(found, "kernel"), "release")
+    unknown = {clean(name, 60): clean(cause, 200) for name, cause in list(_mapping(found, "unknown").items())[:24]}
+    system = (_word(_mapping(found, "os"), "pretty_name"), f"kernel {kernel}" if kernel else "", _virtual(found))
+    packages = list(_mapping(environment, "packages").items())[:12]
+    return (
+        ("", f"{clean(device.name, 80)} · {clean(environment_name, 60)}"),
+        ("Profile", clean(device.profile, 80)),
+        ("Emulation", "" if device.emulated is Emulation.NONE else f"emulated: {device.emulated}"),
+        ("Board", _joined(" ", (_word(board, name) for name in ("model", "sys_vendor", "product_name")))),
+        ("CPU", _joined(" · ", (_word(cpu, "model"), _word(cpu, "architecture"), _cores(cpu)))),
+        ("INT8 instructions", _features(found)),
+        ("Memory", _memory(found)),
+        ("System", _joined(" · ", system)),
+        ("Governor", _governors(found, unknown)),
+        ("Interpreter", _joined(" ", (_word(environment, name) for name in ("implementation", "python", "libc")))),
+        ("Packages", ", ".join(f"{clean(name, 40)} {clean(version, 40)}" for name, version in packages)),
         ("Unknown", "; ".join(f"{name}: {cause}" for name, cause in unknown.items())),
-    ]
-    title = f"{clean(device.name, 80)} · {clean(first.job.environment, 60)}"
-    shown = tuple((name, text) for name, text in facts if text)
-    return Conditions(title, counted(len(results), "job"), shown, _record(found))
+    )
+
+
+def _joined(separator: str, words: Iterable[str]) -> str:
+    return separator.join(word for word in words if word)
 
 
 def _mapping(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ class Finding:
 def findings(matrix: Matrix) -> list[Finding]:
     """Return what a reader must know first, worst first."""
     found = [_collapsed(matrix, row) for row in matrix.rows if change_of(row) is Change.COLLAPSED]
-    found += _worse(matrix) + _non_finite(matrix) + _invalid(matrix) + _not_measured(matrix) + _contradictions(matrix)
+    found += _worse(matrix) + _non_finite(matrix) + _doubts(matrix) + _not_measured(matrix) + _contradictions(matrix)
     order = {"red": 0, "amber": 1, "note": 2}
     return sorted(found, key=lambda finding: order[finding.level])
 
@@ -146,25 +146,21 @@ def _non_finite(matrix: Matrix) -> list[Finding]:
     return found
 
 
-def _invalid(matrix: Matrix) -> list[Finding]:
-    invalid = [result for result in matrix.results if result.validity and result.validity.level is Validity.INVALID]
-    if not invalid:
-        return []
-    codes = Counter(
-        reason.code.replace("_", " ")
-        for result in invalid
-        if result.validity
-        for reason in result.validity.reasons
-        if reason.level is Validity.INVALID
-    )
-    why = listed([f"{clean(code, 60)} ({count})" for code, count in codes.most_common()], 5)
-    return [
-        Finding(
-            "amber",
-            f"{counted(len(invalid), 'measurement')} may not be trusted",
-            f"Marked invalid: {why}. Their numbers are shown and marked; do not sign on them.",
-        )
-    ]
+def _doubts(matrix: Matrix) -> list[Finding]:
+    """One finding for each level below valid, with the reasons counted."""
+    found = []
+    for level, rank, title, advice in (
+        (Validity.INVALID, "amber", "may not be trusted", "Their numbers are shown and marked; do not sign on them."),
+        (Validity.SEMIVALID, "note", "may be trusted in part", "Their numbers are shown and marked."),
+    ):
+        results = [result for result in matrix.results if result.validity and result.validity.level is level]
+        if not results:
+            continue
+        reasons = [reason for result in results if result.validity for reason in result.validity.reasons if reason.level is level]
+        codes = Counter(clean(reason.code, 60).replace("_", " ") for reason in reasons)
+        why = listed([f"{code} ({count})" for code, count in codes.most_common()], 5)
+        found.append(Finding(rank, f"{counted(len(results), 'measurement')} {title}", f"Marked {level}: {why}. {advice}"))
+    return found
 
 
 def _not_measured(matrix: Matrix) -> list[Finding]:

@@ -138,10 +138,8 @@ def telemetry(matrix: Matrix) -> FigureGroup | None:
         x = linear_axis("seconds from the start of a job", 0.0, max(times[-1] for times, _ in drawn) or 1.0)
         lines = tuple(Line(times, values, "c0", width_px=1.0, opacity=0.6) for times, values in drawn)
         many = "" if len(drawn) == len(groups[key]) else f", {len(drawn)} of {len(groups[key])} jobs drawn"
-        title = f"{clean(device, 60)}: {clean(sensor, 60)} ({clean(unit, 12)}), {number(low)} to {number(high)}{many}"
-        figures.append(
-            Figure(f"telemetry-{len(figures)}", title, title, x, linear_axis(clean(unit, 12), low - room, high + room, 4), 190, lines=lines)
-        )
+        title = f"{clean(device, 60)}: {clean(sensor, 60)} ({clean(unit, 24)}), {number(low)} to {number(high)}{many}"
+        figures.append(Figure(f"telemetry-{len(figures)}", title, title, x, linear_axis("", low - room, high + room, 4), 190, lines=lines))
     if not figures:
         return None
     more = f" {len(groups) - len(kept)} further sensors are in the traces." if len(groups) > len(kept) else ""

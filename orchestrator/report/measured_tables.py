@@ -126,7 +126,7 @@ def _matrix_row(matrix: Matrix, row: Row) -> TableRow:
     )
     cells = (
         Cell(row.name, row.name, clean(row.variant.quantization, 200), "name", small),
-        Cell(row.place.label, row.place.label),
+        place_cell(row),
         _accuracy_cell(row),
         _difference_cell(matrix, row, bad),
         _flips_cell(row),

@@ -98,6 +98,9 @@ def files_table(matrix: Matrix) -> Table:
             Cell(notes, None, "", "warn" if notes else ""),
         )
         rows.append(TableRow(cells))
+    # Most files are what they say: an empty column would only take room.
+    if not any(row.cells[-1].text for row in rows):
+        return Table("files", columns[:-1], tuple(replace(row, cells=row.cells[:-1]) for row in rows))
     return Table("files", columns, tuple(rows))
 
 

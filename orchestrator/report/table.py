@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from orchestrator.report.reading import Row, Spread
 from orchestrator.report.words import ABSENT, counted, number
 
+#: Characters up to which the name of a place stays on one line.
+_SHORT = 22
+
 
 @dataclass(frozen=True)
 class Cell:
-    """``kind`` is its look: empty, ``bad``, ``warn``, ``absent``, ``name`` or ``code``; ``small`` stands beneath or beside ``text``."""
+    """``kind`` is its look: empty, ``bad``, ``warn``, ``absent``, ``name``, ``short`` (not broken) or ``code``.
+
+    ``small`` stands beneath or beside ``text``; ``sort`` is absent where there is no value, and such rows stay at the end.
+    """
 
     text: str
     sort: float | str | None = None
@@ -61,4 +67,4 @@ def name_cell(row: Row) -> Cell:
 
 def place_cell(row: Row) -> Cell:
     """The place of a row."""
-    return Cell(row.place.label, row.place.label)
+    return Cell(row.place.label, row.place.label, "", "short" if len(row.place.label) <= _SHORT else "")

@@ -60,7 +60,9 @@ def p_value(value: float | None) -> str:
 
 
 def size(count: int) -> str:
-    """Return bytes as kB or MB (powers of ten, as file listings do)."""
+    """Return bytes as kB, MB or GB (powers of ten, as file listings do)."""
+    if count >= 10**9:
+        return f"{count / 10**9:.1f} GB"
     if count >= 10**6:
         return f"{count / 10**6:.1f} MB"
     return f"{count / 1000:.0f} kB" if count >= 1000 else f"{count} B"

@@ -436,3 +436,22 @@ def test_a_case_of_its_own_is_needed_for_every_variant() -> None:
     """The builder is what these facts stand on: it must give ten different files."""
     assert len({case.name for case in VARIANTS}) == 10
     assert isinstance(VARIANTS[0], VariantCase)
+
+
+def test_a_device_has_one_record_of_conditions_unless_it_changed_between_jobs() -> None:
+    report = experiment(VARIANTS[:3], (BENCH_A,), with_faults=False)
+    assert render_report(report).count("Found by 18 jobs.") == 1
+    last = report.results[-1]
+    assert last.attempt is not None
+    newer = {**last.attempt.conditions, "kernel": {"release": "6.13.0"}}
+    changed = last.model_copy(update={"attempt": last.attempt.model_copy(update={"conditions": newer})})
+    text = render_report(replace(report, results=[*report.results[:-1], changed]))
+    assert "Found by 17 jobs." in text
+    assert "Found by 1 job." in text
+    assert "kernel 6.13.0" in text
+
+
+def test_measurements_in_doubt_are_counted_at_the_top_with_their_reasons(page: str) -> None:
+    words = Page(page).text
+    assert "18 measurements may be trusted in part Marked semivalid: high variation (18)." in words
+    assert words.index("may be trusted in part") < words.index("The matrix at a glance")

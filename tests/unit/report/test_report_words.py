@@ -50,5 +50,5 @@ def test_untrusted_text_is_bounded_and_printable() -> None:
 
 def test_counts_and_sizes_read_as_words() -> None:
     assert (counted(1, "job"), counted(1200, "query", "queries")) == ("1 job", "1\u202f200 queries")
-    assert (size(900), size(88_000), size(2_450_000)) == ("900 B", "88 kB", "2.5 MB")
+    assert [size(count) for count in (900, 88_000, 2_450_000, 16_000_000_000)] == ["900 B", "88 kB", "2.5 MB", "16.0 GB"]
     assert fixed(97.549) == "97.5"
