@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, update
+from sqlalchemy import ColumnElement, Engine, func, update
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from agent.errors import EdgematrixError
@@ -16,10 +17,12 @@ from orchestrator.dispatch.placement import device_facts
 from orchestrator.domain.device_query import parse_query
 from orchestrator.domain.states import LEASED_STATES, DeviceHealth, JobOutcome, JobState
 from orchestrator.store.database import session as open_session
-from orchestrator.store.tables import Device, Experiment, Job
+from orchestrator.store.tables import Device, Environment, Experiment, Job
 
 #: A nudge may be lost; what was nudged and not driven is nudged again after this time.
 RENUDGE_SECS = 5.0
+#: What makes two jobs of one ``any`` demand the same cell.
+_CELL_COLUMNS = ("model", "variant", "environment", "num_threads", "provider", "graph_optimization", "scenario", "repeat")
 
 Publish = Callable[[str, str, int], None]
 """``publish(gateway, job_id, fence)``: tell a gateway to drive a job one step."""
@@ -119,9 +122,28 @@ def _next_job(session: Session, experiment_id: str, device: Device) -> str | Non
     if not matching:
         return own
     anyone = session.exec(
-        waiting.where(col(Job.device_id).is_(None), col(Job.device_query).in_(matching)).order_by(col(Job.id)).limit(1)
+        waiting.where(col(Job.device_id).is_(None), col(Job.device_query).in_(matching), _environment_on(device), ~_same_cell_on(device))
+        .order_by(col(Job.id))
+        .limit(1)
     ).first()
     return min((job_id for job_id in (own, anyone) if job_id is not None), default=None)
+
+
+def _environment_on(device: Device) -> ColumnElement[bool]:
+    """The device has the environment that the job asks for: it may have been registered after the job was."""
+    return (
+        select(Environment.id)
+        .where(col(Environment.device_id) == device.id, col(Environment.name) == col(Job.environment))
+        .correlate(Job)
+        .exists()
+    )
+
+
+def _same_cell_on(device: Device) -> ColumnElement[bool]:
+    """Another of the N jobs of one ``any`` demand went to this device already: N means N devices."""
+    other = aliased(Job)
+    same = [getattr(other, name).is_not_distinct_from(getattr(Job, name)) for name in ("experiment_id", "device_query", *_CELL_COLUMNS)]
+    return select(col(other.id)).where(col(other.device_id) == device.id, col(other.id) != col(Job.id), *same).correlate(Job).exists()
 
 
 def _matches(query: str, device: Device) -> bool:

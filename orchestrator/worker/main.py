@@ -73,10 +73,16 @@ def run_scheduler(settings: Settings) -> None:
     def publish_check(gateway: str, device: str) -> None:
         app.send_task(CHECK, args=[device, __version__], queue=queue_of(gateway))
 
+    held_until = 0.0
     while not stop.is_set():
         try:
-            if hold_lock(engine, _SCHEDULER_LOCK, holder, time.time(), _SCHEDULER_LOCK_SECS):
-                tick(engine, time.time(), publish, publish_check)
+            now = time.time()
+            # Renewed well before its end rather than at every tick: a write four times a second would be felt on a small board.
+            if now > held_until - _SCHEDULER_LOCK_SECS / 2:
+                held = hold_lock(engine, _SCHEDULER_LOCK, holder, now, _SCHEDULER_LOCK_SECS)
+                held_until = now + _SCHEDULER_LOCK_SECS if held else 0.0
+            if held_until:
+                tick(engine, now, publish, publish_check)
         except Exception as error:  # noqa: BLE001 - the database or Redis may be away; the scheduler outlives both
             log.warning("tick failed; the next one tries again", error=f"{type(error).__name__}: {error}")
             stop.wait(1.0)
