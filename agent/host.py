@@ -1,7 +1,9 @@
-"""The kernel's files about this machine. Their roots are arguments, so that a recorded tree can stand in for a board."""
+"""This machine's own files, and stderr as the last resort. The roots of the files are arguments: a recorded tree can stand for a board."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -14,6 +16,12 @@ class HostFiles:
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
     etc: Path = Path("/etc")
+
+
+def log(text: str) -> None:
+    """Say something on stderr, which may lie on a full disk: then it stays unsaid, because nothing depends on it."""
+    with contextlib.suppress(OSError):
+        os.write(2, (text.rstrip() + "\n").encode("utf-8", "replace"))
 
 
 def read_text(path: Path, max_bytes: int = 1024 * 1024) -> str:

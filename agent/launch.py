@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import List, Mapping, Optional, Sequence
 
 import agent
-from agent import layout, protocol
+from agent import host, layout, protocol
 from agent.errors import InternalError
 
 
@@ -37,7 +37,7 @@ def detach(root: Path, folder: Path, request: protocol.RunRequest, runner_argv: 
 
         Supervisor(Run(root, folder, request, tuple(runner_argv), _environment(), agent_sha256)).supervise()
     except BaseException:  # noqa: BLE001 (the last place where anything can still be told)
-        traceback.print_exc()
+        host.log(traceback.format_exc())
         os._exit(1)
     os._exit(0)
 

@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 import traceback
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import agent
-from agent import conditions, fence, layout, locks, protocol, verdict
+from agent import conditions, fence, host, layout, locks, protocol, verdict
 from agent.environment import environment_facts
 from agent.errors import DigestMismatch, EdgematrixError, InternalError, RunOrphaned, RunTimeout
 from agent.host import HostFiles, try_text
@@ -213,10 +212,10 @@ class Supervisor:
         except EdgematrixError as error:
             return "error", error.to_json()
         except OSError as error:
-            traceback.print_exc()
+            host.log(traceback.format_exc())
             return "error", layout.storage_error(error, error.filename or self._run.folder).to_json()
         except BaseException:  # noqa: BLE001 (whatever it was, the outcome must say so)
-            traceback.print_exc()
+            host.log(traceback.format_exc())
             return "error", InternalError(f"the supervisor failed: {traceback.format_exc()[-4000:]}", "report this").to_json()
 
     def _close(self) -> Ending:
@@ -269,7 +268,7 @@ class Supervisor:
         try:
             return layout.read_file(self._run.folder / protocol.RUNNER_REPORT_FILE)
         except EdgematrixError as error:
-            sys.stderr.write(f"the runner's report cannot be used: {error}\n")
+            host.log(f"the runner's report cannot be used: {error}")
             return b""
 
     def _write_reserve(self) -> None:
