@@ -70,8 +70,8 @@ QUERY_COLUMNS = (("phase", "u1"), ("sample", "<u4"), ("start_ns", "<u8"), ("pre_
 def sample_columns(top_k: int) -> Tuple[Tuple[str, str], ...]:
     """Columns of ``samples`` (one row per sample of an accuracy run).
 
-    ``digest`` is the first 8 bytes of the SHA-256 of the raw output bytes of all output tensors, in order; ``confidence`` the
-    softmax or probability of the top class (classification) or the score itself (anomaly); ``finite`` is 0 when any output is NaN or infinite.
+    ``digest`` is the first 8 bytes of the SHA-256 of the raw output bytes of all output tensors, in order; ``confidence`` the softmax or
+    probability of the top class (classification) or the score itself (anomaly); ``finite`` is 0 when any output is NaN or infinite.
     Where there is no such class (fewer classes than ``top_k``, or a task without classes) ``class_N`` is -1 and ``score_N`` NaN.
     """
     columns = [("sample", "<u4"), ("digest", "<u8"), ("finite", "u1"), ("confidence", "<f4")]
