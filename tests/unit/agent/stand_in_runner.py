@@ -1,0 +1,77 @@
+"""Programs that a supervisor may meet as its runner: ``stand_in_runner.py BEHAVIOUR --supervisor PID``, started in the run's folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from agent import protocol, runner_process
+from agent.errors import ShapeMismatch
+
+
+def report(**facts: object) -> None:
+    Path(protocol.RUNNER_REPORT_FILE).write_text(protocol.to_json(protocol.RunnerReport(**facts)))  # type: ignore[arg-type]
+
+
+def hang() -> None:
+    Path("hanging").touch()
+    while True:
+        time.sleep(60)
+
+
+def fill_the_disk() -> None:
+    with open("filler", "wb", buffering=0) as file:
+        for size in (65536, 512, 1):
+            try:
+                while True:
+                    file.write(b"\xff" * size)
+            except OSError:
+                continue
+
+
+def main() -> int:
+    behaviour = sys.argv[1]
+    runner_process.prepare(int(sys.argv[sys.argv.index("--supervisor") + 1]))
+    if behaviour == "completes":
+        report(steady_count=7)
+    elif behaviour == "refuses":
+        report(error=ShapeMismatch("the model takes 10 values, the inputs have 9", "reshape").to_json())
+        return 3
+    elif behaviour.startswith("SIG"):
+        report()  # a report that was written does not make a crash a success
+        os.kill(os.getpid(), getattr(signal, behaviour))
+        time.sleep(60)
+    elif behaviour == "exits_7":
+        sys.stderr.write("cannot initialise the accelerator\n")
+        return 7
+    elif behaviour == "raises":
+        raise ValueError("a mistake of ours")
+    elif behaviour == "damages_its_report":
+        Path(protocol.RUNNER_REPORT_FILE).write_text("{")
+    elif behaviour == "reports_nan":
+        Path(protocol.RUNNER_REPORT_FILE).write_text('{"error": {"message": NaN}}')
+        return 3
+    elif behaviour == "is_noisy":
+        sys.stderr.write("first words\n" + "x" * 5_000_000 + "\nlast words\n")
+        report()
+    elif behaviour == "leaves_a_child":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        Path("child_pid").write_text(str(child.pid))
+        report()
+    elif behaviour == "hangs":
+        hang()
+    elif behaviour == "fills_the_disk":
+        fill_the_disk()
+        sys.stderr.write("x" * 20_000)  # which the supervisor cannot keep any more
+        sys.stderr.flush()
+        hang()
+    elif behaviour != "forgets_its_report":
+        raise SystemExit(f"no such behaviour: {behaviour}")
+    return 0
+
+
+raise SystemExit(main())
