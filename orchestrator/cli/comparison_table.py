@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.cells import Footnotes, percent
 from orchestrator.cli.output import print_result
-from orchestrator.cli.tables import Footnotes, percent
 from orchestrator.report.words import p_value, signed
 
 if TYPE_CHECKING:

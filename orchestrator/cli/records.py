@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.cells import LEVEL_STYLE
 from orchestrator.cli.output import print_result
-from orchestrator.cli.tables import LEVEL_STYLE
 from orchestrator.report.words import ABSENT, number
 
 if TYPE_CHECKING:

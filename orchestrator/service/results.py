@@ -71,6 +71,7 @@ class ResultRow:
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
     job_ids: tuple[str, ...]
+    scenarios: tuple[str, ...]
     measured_count: int
 
 
@@ -172,6 +173,7 @@ def _row(row: Row, matrix: Matrix) -> ResultRow:
         notes=variant.notes,
         problems=_problems(row.jobs),
         job_ids=tuple(job.job.id for job in row.jobs),
+        scenarios=tuple(sorted({job.job.scenario.value for job in row.jobs})),
         measured_count=sum(map(is_measured, row.jobs)),
     )
 
