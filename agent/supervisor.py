@@ -34,7 +34,7 @@ _RESERVE_FILE = ".reserve"
 _RESERVE_BYTES = 128 * 1024
 #: How often the folder is looked at for cancel, read_mark and owner.
 _HOUSEKEEPING_NS = 250_000_000
-_TAIL_BYTES = 4096
+_TAIL_BYTES = 32 * 1024
 
 Ending = Tuple[str, Optional[Dict[str, Any]]]
 

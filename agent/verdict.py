@@ -13,6 +13,8 @@ _CRASHES = frozenset(
     (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS, signal.SIGQUIT)
 )
 _TAIL_CHARACTERS = 2000
+#: How the interpreter's faulthandler begins; its list of extension modules at the end is long and tells nothing.
+_CRASH_REPORT = "Fatal Python error"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def parse_report(data: Optional[bytes]) -> Tuple[Optional[protocol.RunnerReport]
 
 
 def _error(end: RunnerEnd) -> Dict[str, Any]:
-    said = f"; it said last: {end.stderr_tail[-_TAIL_CHARACTERS:].strip()}" if end.stderr_tail.strip() else ""
+    words = _last_words(end.stderr_tail)
+    said = f"; it said last: {words}" if words else ""
     if end.status < 0:
         return _signal_error(end, said).to_json()
     if end.report is not None and end.report.error is not None:
@@ -61,6 +64,13 @@ def _error(end: RunnerEnd) -> Dict[str, Any]:
         # An orderly end without an error and without success: somebody sent it SIGTERM.
         return errors.RunnerKilled(f"something outside asked the runner to end{said}", "see who stops processes on this device").to_json()
     return errors.InternalError(f"the runner ended with exit status {end.status} and {end.report_problem}{said}").to_json()
+
+
+def _last_words(stderr: str) -> str:
+    """Return the part of stderr that tells most: what stands around faulthandler's report of a crash, else the end."""
+    crash = stderr.rfind(_CRASH_REPORT)
+    first = max(0, crash - _TAIL_CHARACTERS // 4) if crash >= 0 else max(0, len(stderr) - _TAIL_CHARACTERS)
+    return stderr[first : first + _TAIL_CHARACTERS].strip()
 
 
 def _signal_error(end: RunnerEnd, said: str) -> errors.EdgematrixError:

@@ -187,6 +187,20 @@ def test_what_a_runner_leaves_in_its_group_is_killed_with_it(runs: Runs) -> None
     wait_for(lambda: not lives(child), "the child's end")
 
 
+def test_of_a_crash_the_place_is_told_and_what_the_runtime_said_before_however_much_follows() -> None:
+    stderr = (
+        "noise\n" * 5000
+        + "abort: invalid tensor\nFatal Python error: Aborted\n  File model.py\n"
+        + "Extension modules: "
+        + "numpy.x, " * 2000
+    )
+    error = judge(RunnerEnd(-signal.SIGABRT, None, "", stderr, None, 0))[1]
+    assert error is not None
+    assert "invalid tensor" in error["message"]
+    assert "File model.py" in error["message"]
+    assert len(error["message"]) < 3000
+
+
 def test_an_early_sigterm_to_the_runner_alone_is_an_end_from_outside() -> None:
     end = RunnerEnd(4, protocol.RunnerReport(), "", "", None, 0)
     assert judge(end)[1]["code"] == "runner_killed"  # type: ignore[index]
