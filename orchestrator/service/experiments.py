@@ -127,9 +127,9 @@ def _device_lines(
 
 
 def _running(job: Job) -> RunningJob:
-    seen = job.progress or {}
-    phase = str(seen.get("phase", job.state)) if job.state == JobState.RUNNING else job.state
     label = f"{job.model}/{job.variant} {job.scenario}" + (f" #{job.repeat + 1}" if job.repeat else "")
+    seen = (job.progress or {}) if job.state == JobState.RUNNING else {}
+    phase = str(seen.get("phase", job.state))
     return RunningJob(job.id, label, phase, int(seen.get("done", 0)), int(seen.get("total", 0)), seen.get("seconds_left"))
 
 
