@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.service.context import Context
     from orchestrator.service.views import DeviceProgress, Progress
 
-#: How often the stack is looked after and the progress read.
-POLL_SECS = 0.5
+#: How often the stack is looked after and the progress read. This computer may be the device: looking more often would disturb it.
+POLL_SECS = 1.0
 #: What keeps every device of an experiment out of service for this long will not pass by itself.
 BLOCKED_SECS = 20.0
 #: Without a terminal a line is written when something changed, and no more often than this.
@@ -132,6 +132,7 @@ class _TerminalView:
             TextColumn("{task.fields[now]}", markup=False),
             console=message_console(),
             transient=True,
+            refresh_per_second=2,
         )
         self._tasks: dict[str, TaskID] = {}
         self._bars.start()
