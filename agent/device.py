@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import agent
 from agent import fence, layout, locks, protocol
-from agent.errors import DeviceBusy, EdgematrixError, MachineUnsupported, RequestInvalid, RunLost
+from agent.errors import DeviceBusy, EdgematrixError, MachineUnsupported, MissingRuntime, RequestInvalid, RunLost, storage_error
 
 Reply = Dict[str, Any]
 
@@ -64,7 +64,16 @@ def check_machine(machine: str, pointer_bits: int) -> None:
 def facts(archive: Optional[Path]) -> Reply:
     """Return hello's answer, the conditions and the environment; every runtime proves itself by running a tiny model: this takes
     seconds.
+
+    Raises :class:`MissingRuntime` where not even numpy can be imported.
     """
+    try:
+        import numpy  # noqa: F401 (every runtime needs it, and an interpreter without it has nothing else to offer)
+    except Exception as error:  # one that is built for another Python raises more than ImportError
+        raise MissingRuntime(
+            f"no runtime works under this Python {platform.python_version()}: numpy: {error}",
+            "install numpy and onnxruntime, tflite-runtime or ai-edge-litert in that environment",
+        ) from error
     from agent import conditions
     from agent.environment import environment_facts
     from agent.host import HostFiles
@@ -112,7 +121,7 @@ def verify(root: Path, sha256: str) -> Reply:
     try:
         os.unlink(path)
     except OSError as error:
-        raise layout.storage_error(error, path) from error
+        raise storage_error(error, path) from error
     return {"present": False, "valid": False, "size_bytes": found.size_bytes}
 
 
@@ -314,4 +323,4 @@ def _storage_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise layout.storage_error(error, error.filename or root) from error
+        raise storage_error(error, error.filename or root) from error
