@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import update
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from agent import errors, protocol
 from agent.spool import read_spool
@@ -28,7 +28,7 @@ from orchestrator.store.tables import Attempt, Device, Environment, Job
 from orchestrator.store.traces import publish_trace
 
 #: Facts that make two measurements comparable; times, loads and temperatures are found anew at every run and are left out.
-_CONDITION_KEYS = ("board", "cpu", "isa", "kernel", "os", "libc", "memory_bytes", "virtualization", "governor")
+_CONDITION_KEYS = ("board", "cpu", "memory_bytes", "kernel", "os", "frequency", "virtualization", "container", "cpu_quota")
 
 
 def collect(
@@ -43,6 +43,7 @@ def collect(
     if outcome is None:
         raise errors.RunLost(f"the outcome of {run} vanished from {device.name}", "it is tried again")
     if outcome.status == "error":
+        _keep_message(gateway, job, fence, outcome, environment)
         raise errors.from_json(outcome.error or {"class": "bug", "message": "the agent gave no reason"})
     streams: Streams = {}
     if outcome.status == "completed":
@@ -103,6 +104,17 @@ def _pull(gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, run: str, 
             )
         streams[stream] = dict(read_spool(target, expected_stream=stream).columns)
     return streams
+
+
+def _keep_message(gateway: Gateway, job: Job, fence: int, outcome: protocol.RunOutcome, environment: Environment | None) -> None:
+    """Keep what was found on the device beside an attempt that failed: conditions and sensors are the evidence of why."""
+    mine = select(Job.id).where(col(Job.id) == job.id, col(Job.fence) == fence)
+    with open_session(gateway.engine) as session:
+        session.execute(
+            update(Attempt)
+            .where(col(Attempt.job_id).in_(mine), col(Attempt.number) == job.attempts)
+            .values(outcome_message=json.loads(protocol.to_json(outcome)), conditions_key=conditions_key(outcome, environment))
+        )
 
 
 def _sha256(path: Path) -> str:
