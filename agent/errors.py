@@ -31,6 +31,7 @@ EdgematrixError
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar, Dict, Optional, Type
 
 
@@ -159,6 +160,20 @@ class RunTimeout(JobError):
 class InternalError(EdgematrixError):
     code = "internal"
     error_class = "bug"
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_OURS_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+
+
+def storage_error(error: OSError, path: object) -> EdgematrixError:
+    """Say in edgematrix' words what an OSError met at a file of the device means: no room, not writable, or a file system in trouble."""
+    said = error.strerror or str(error)
+    if error.errno in _NO_ROOM:
+        return DiskFull(f"no room to write {path}: {said}", "make room on the device's file system that holds it")
+    if error.errno in _NOT_OURS_TO_WRITE:
+        return FolderUnwritable(f"{path} cannot be used: {said}", "make the device's folder writable for the agent's user")
+    return InfrastructureError(f"{path}: {said}", "check the device's file system")
 
 
 def _leaves(root: Type[EdgematrixError]) -> Dict[str, Type[EdgematrixError]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Iterator
 
 from agent import layout, locks, protocol
-from agent.errors import EdgematrixError, InfrastructureError, RequestInvalid, StaleFence
+from agent.errors import EdgematrixError, InfrastructureError, RequestInvalid, StaleFence, storage_error
 
 #: Fences are SQL BIGINTs.
 MAX_FENCE = 2**63 - 1
@@ -27,7 +27,7 @@ def locked(root: Path) -> Iterator[None]:
         lock = locks.held(root / protocol.FENCE_LOCK_FILE)
         lock.__enter__()
     except OSError as error:
-        raise layout.storage_error(error, root) from error
+        raise storage_error(error, root) from error
     try:
         yield
     finally:
@@ -88,7 +88,7 @@ def _write(root: Path, fence: int) -> None:
     try:
         layout.write_note(path, json.dumps({"fence": fence}).encode())
     except OSError as error:
-        raise layout.storage_error(error, path) from error
+        raise storage_error(error, path) from error
 
 
 def _damaged(root: Path) -> InfrastructureError:

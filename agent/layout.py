@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from agent import protocol
-from agent.errors import DiskFull, EdgematrixError, FolderUnwritable, InternalError, RequestInvalid
+from agent.errors import RequestInvalid, storage_error
 
 #: ``<job_id>.<attempt>``
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,4}\Z")
@@ -166,15 +166,6 @@ def file_digest(path: Path) -> Optional[protocol.ContentRef]:
                 return protocol.ContentRef(digest.hexdigest(), size)
             digest.update(view[:count])
             size += count
-
-
-def storage_error(error: OSError, path: object) -> EdgematrixError:
-    """Say in edgematrix' words what an OSError at a file means: no room, not writable, or our own mistake."""
-    if error.errno in _NO_ROOM:
-        return DiskFull(f"no room to write {path}: {error.strerror}", "free space on the device (old runs: `ps`, then `clean`)")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO):
-        return FolderUnwritable(f"{path} cannot be used: {error.strerror}", "make the root writable for the agent's user")
-    return InternalError(f"{path}: {error}")
 
 
 def _real_folder(path: Path) -> Path:

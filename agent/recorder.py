@@ -9,8 +9,9 @@ from typing import Callable, List
 
 import numpy as np
 
+from agent.errors import storage_error
 from agent.protocol import PHASES, PROGRESS
-from agent.spool import SpoolWriter, storage_error
+from agent.spool import SpoolWriter
 
 Clock = Callable[[], int]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from agent.errors import storage_error
 from agent.protocol import RunnerReport, to_json
-from agent.spool import storage_error
 
 #: Room held for the report from the start: an error's report, "the disk is full" above all, must still find a place.
 RESERVED_BYTES = 32 * 1024

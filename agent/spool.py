@@ -13,7 +13,6 @@ reader believes no size before it has checked it, so a hostile file raises :clas
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.errors import DiskFull, EdgematrixError, FolderUnwritable, InfrastructureError
+from agent.errors import InfrastructureError, storage_error
 
 #: Format history: 1 first release. Readers accept the present format and the one before it.
 SPOOL_FORMAT = 1
@@ -65,17 +64,6 @@ class SpoolContents:
     block_count: int
     torn_bytes: int
     format: int
-
-
-def storage_error(error: OSError, path: Path) -> EdgematrixError:
-    """Translate an operating-system error met while writing ``path`` into ours: DiskFull, FolderUnwritable or the general class."""
-    said = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFull(f"cannot write {path.name}: {said}", f"make room on the device's file system that holds {path.parent}")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
-        remedy = f"give the agent's user a writable {path.parent}; each attempt needs a new folder"
-        return FolderUnwritable(f"cannot write {path.name}: {said}", remedy)
-    return InfrastructureError(f"cannot write {path.name}: {said}", f"check the file system that holds {path.parent}")
 
 
 class SpoolWriter:

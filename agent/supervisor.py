@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import agent
 from agent import conditions, fence, host, layout, locks, protocol, verdict
 from agent.environment import environment_facts
-from agent.errors import DigestMismatch, EdgematrixError, InternalError, RunOrphaned, RunTimeout
+from agent.errors import DigestMismatch, EdgematrixError, InternalError, RunOrphaned, RunTimeout, storage_error
 from agent.host import HostFiles, try_text
 from agent.runner_process import RunnerProcess, start_ticks
 from agent.sensors import SENSORS, SensorContext
@@ -213,7 +213,7 @@ class Supervisor:
             return "error", error.to_json()
         except OSError as error:
             host.log(traceback.format_exc())
-            return "error", layout.storage_error(error, error.filename or self._run.folder).to_json()
+            return "error", storage_error(error, error.filename or self._run.folder).to_json()
         except BaseException:  # noqa: BLE001 (whatever it was, the outcome must say so)
             host.log(traceback.format_exc())
             return "error", InternalError(f"the supervisor failed: {traceback.format_exc()[-4000:]}", "report this").to_json()

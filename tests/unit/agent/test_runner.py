@@ -207,7 +207,7 @@ def test_a_full_disk_is_reported_in_the_room_kept_for_it(device: Any, monkeypatc
     monkeypatch.setattr(os, "write", write)
     error = _error(device, folder)
     assert (error["code"], error["class"]) == ("disk_full", "infrastructure")
-    assert str(folder) in error["remedy"]
+    assert str(folder) in error["message"]
 
 
 def test_a_real_full_disk_is_reported(device: Any) -> None:
