@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, Dict, NoReturn, Optional, Sequence
@@ -58,7 +59,7 @@ def _start(archive: Optional[Path], root: Path, asked: argparse.Namespace) -> Di
     def detach(folder: Path, request: protocol.RunRequest, lock: int) -> None:
         launch.detach(root, folder, request, argv, agent_sha256, lock)
 
-    return device.start(root, asked.name, asked.fence, detach)
+    return {**device.start(root, asked.name, asked.fence, detach), "utc_unix_secs": time.time()}
 
 
 def _runner(asked: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from orchestrator.dispatch.measuring import Streams, measure_streams, remeasure_
 from orchestrator.dispatch.request import stream_limit
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import JobOutcome, JobState
+from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
 from orchestrator.store.results import insert_result
 from orchestrator.store.tables import Attempt, Device, Environment, Job
@@ -45,6 +46,11 @@ def collect(
     if outcome.status == "error":
         _keep_message(gateway, job, fence, outcome, environment)
         raise errors.from_json(outcome.error or {"class": "bug", "message": "the agent gave no reason"})
+    if outcome.status == "canceled":
+        # A cancel of ours would have been answered in the state `canceling`.
+        raise errors.RunnerKilled(
+            f"something on {device.name} told {run} to stop", "see who stops processes on this device; the job is tried again"
+        )
     streams: Streams = {}
     if outcome.status == "completed":
         streams = _pull(gateway, agent, plan, job, run, outcome)
@@ -54,7 +60,9 @@ def collect(
     if outcome.status != "completed":
         return _finish(gateway, job, fence, JobOutcome(outcome.status), message, conditions, now)
     traces = {name: publish_trace(gateway.artifacts, columns) for name, columns in streams.items()}
-    measured = measure_streams(gateway.engine, gateway.artifacts, plan, job, device, outcome, streams)
+    with read_session(gateway.engine) as session:
+        attempt = session.get_one(Attempt, (job.id, job.attempts))
+    measured = measure_streams(gateway.engine, gateway.artifacts, plan, job, attempt, device, outcome, streams)
 
     def add_result(session: Session) -> None:
         insert_result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from orchestrator.transports import Transport
 
 _COMMAND_TIMEOUT_SECS = 30.0
 _SELF_TEST_TIMEOUT_SECS = 120.0
+_UNSTORABLE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,16 @@ class DeviceAgent:
     # --- commands ------------------------------------------------------------------------------------------
 
     def hello(self) -> dict[str, Any]:
-        """Who answers there: protocol, agent digest, machine and clocks, with the clock's offset to ours (seconds, and its uncertainty)."""
-        before = time.time()
-        reply = self._command("hello")
-        after = time.time()
-        told = reply.get("utc_unix_secs")
-        if isinstance(told, int | float):
-            reply["clock_offset_secs"] = float(told) - (before + after) / 2
-            reply["clock_offset_uncertainty_secs"] = (after - before) / 2
-        return reply
+        """Who answers there: protocol, agent digest, machine and clocks, with the clock's offset to ours."""
+        return self._timed_command("hello")
 
     def facts(self) -> dict[str, Any]:
         """The device's conditions and its environment's facts, with a self-test of every runtime."""
         return self._command("facts", timeout_secs=_SELF_TEST_TIMEOUT_SECS)
 
-    def start(self, run: str, fence: int) -> None:
-        self._command("start", run, "--root", self.root, "--fence", str(fence))
+    def start(self, run: str, fence: int) -> dict[str, Any]:
+        """Start a pushed run; starting it again is harmless. The reply tells the clock's offset, as hello's does."""
+        return self._timed_command("start", run, "--root", self.root, "--fence", str(fence))
 
     def status(self, run: str, fence: int) -> protocol.RunStatus:
         """What is true of a run; a higher fence than the device has seen adopts the run."""
@@ -123,8 +119,9 @@ class DeviceAgent:
         if data is None:
             return None
         try:
-            outcome = protocol.from_json(protocol.RunOutcome, data.decode("utf-8"))
-        except (UnicodeDecodeError, errors.RequestInvalid) as error:
+            outcome = protocol.from_json(protocol.RunOutcome, _storable(data))
+            protocol.to_json(outcome)  # what cannot be written down again (not-a-number, nested without end) is refused here, once
+        except (ValueError, RecursionError, errors.RequestInvalid) as error:
             raise errors.DeviceReplyInvalid(
                 f"the outcome of {run} is not one: {error}", "see the device's health: edgematrix device check"
             ) from error
@@ -152,14 +149,25 @@ class DeviceAgent:
     def _path(self, *parts: str) -> str:
         return "/".join((self.root, *parts))
 
+    def _timed_command(self, *arguments: str) -> dict[str, Any]:
+        """Add to the reply how far the device's UTC is from ours, in seconds, and how uncertain that is: half the time it took."""
+        before = time.time()
+        reply = self._command(*arguments)
+        after = time.time()
+        told = reply.get("utc_unix_secs")
+        if isinstance(told, int | float) and math.isfinite(told):
+            reply["clock_offset_secs"] = float(told) - (before + after) / 2
+            reply["clock_offset_uncertainty_secs"] = (after - before) / 2
+        return reply
+
     def _command(self, *arguments: str, timeout_secs: float = _COMMAND_TIMEOUT_SECS) -> dict[str, Any]:
         agent_file = self._path(protocol.AGENTS_FOLDER, f"{self._package.sha256}.pyz")
         result = self.transport.run(
             (*self._interpreter, agent_file, *arguments), timeout_secs=timeout_secs, max_output_bytes=protocol.MAX_MESSAGE_BYTES
         )
         try:
-            reply = json.loads(result.stdout.decode("utf-8"))
-        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+            reply = json.loads(_storable(result.stdout))
+        except (ValueError, RecursionError) as error:
             told = result.stderr[-400:].decode("utf-8", "replace").strip()
             raise errors.DeviceReplyInvalid(
                 f"the agent's {arguments[0]} answered no JSON (exit code {result.exit_code}): {told or 'nothing on stderr'}",
@@ -172,6 +180,24 @@ class DeviceAgent:
                 reply["error"] if isinstance(reply.get("error"), dict) else {"class": "bug", "message": "no reason given"}
             )
         return reply
+
+
+def _storable(data: bytes) -> str:
+    """Decode JSON of a device, with what no database keeps as text (NUL, halves of surrogate pairs) replaced. Raises ValueError."""
+    text = data.decode("utf-8")
+    if not _UNSTORABLE.search(text):
+        return text
+    return json.dumps(_replaced(json.loads(text)), ensure_ascii=False)
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_replaced(item) for item in value]
+    if isinstance(value, dict):
+        return {_replaced(name): _replaced(item) for name, item in value.items()}
+    return value
 
 
 def end_leftovers(agent: DeviceAgent, fence: int, keep: str = "") -> None:

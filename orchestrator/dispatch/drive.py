@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from agent.errors import DeviceBusy, EdgematrixError, InternalError, RunLost
+from agent.errors import DeviceBusy, EdgematrixError, InternalError, RunLost, storage_error
 from orchestrator.dispatch.collect import collect
 from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress, end_leftovers
 from orchestrator.dispatch.gateway import Gateway
@@ -23,6 +23,7 @@ from orchestrator.dispatch.request import build_request, planned_variant
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, JobState
 from orchestrator.store.database import session as open_session
+from orchestrator.store.errors import ArtifactsUnreachable, DatabaseBusy, DatabaseUnreachable
 from orchestrator.store.tables import Attempt, Device, Environment, Experiment, Job
 
 log = structlog.get_logger(__name__)
@@ -53,8 +54,8 @@ class _Held:
 def drive(gateway: Gateway, job_id: str, fence: int) -> None:
     """Take the job's next step, if ``fence`` still owns its device.
 
-    Errors of the lab or of the job become the job's state; only a database that cannot be reached is raised, and the scheduler's next nudge
-    tries again.
+    Errors of the lab or of the job become the job's state; only a database or an artifact store that cannot be reached is raised, and the
+    scheduler's next nudge tries again.
     """
     with gateway.job_lock(job_id) as mine:
         if not mine:
@@ -64,8 +65,14 @@ def drive(gateway: Gateway, job_id: str, fence: int) -> None:
             return
         try:
             _step(gateway, held)
+        except (DatabaseBusy, DatabaseUnreachable, ArtifactsUnreachable):
+            # Neither the job's fault nor the device's: nothing is counted against them, and the next nudge tries the same step again.
+            raise
         except EdgematrixError as error:
             _fail(gateway, held, error)
+        except OSError as error:
+            log.exception("this gateway's own folder failed", job=job_id)
+            _fail(gateway, held, storage_error(error, error.filename or gateway.folder))
         except Exception as error:
             log.exception("drive failed", job=job_id)
             _fail(gateway, held, InternalError(f"{type(error).__name__}: {error}", "please report this with the worker's log"))
@@ -124,13 +131,12 @@ def _start(gateway: Gateway, held: _Held) -> None:
     # A run that an earlier drive started and could not note down is found here: start is idempotent under the same job.
     agent.push_request(held.run, build_request(held.plan, held.job, held.job.attempts, held.fence))
     try:
-        agent.start(held.run, held.fence)
+        started = agent.start(held.run, held.fence)
     except DeviceBusy:
         # We hold the device's only lease, so whatever else lives there was left behind by a lease that is gone.
         end_leftovers(agent, held.fence, keep=held.run)
         return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
-    _move(gateway, held, JobState.PREPARING, JobState.RUNNING, look_again_in=_LOOK_AGAIN_MIN_SECS)
-    return None
+    return _note_started(gateway, held, started)
 
 
 def _begin_attempt(gateway: Gateway, held: _Held) -> bool:
@@ -143,6 +149,17 @@ def _begin_attempt(gateway: Gateway, held: _Held) -> bool:
             session.add(Attempt(job_id=held.job.id, number=number, device_id=held.device.id, fence=held.fence, started_at=now))
     held.job.attempts = number
     return moved
+
+
+def _note_started(gateway: Gateway, held: _Held, reply: dict[str, object]) -> None:
+    """The job runs; how far the device's clock is from ours was found on the way."""
+    now = gateway.clock()
+    found = {name: reply.get(name) for name in ("clock_offset_secs", "clock_offset_uncertainty_secs")}
+    with open_session(gateway.engine) as session:
+        if _move_in(session, held, JobState.PREPARING, JobState.RUNNING, now, next_drive_at=now + _LOOK_AGAIN_MIN_SECS):
+            session.execute(
+                update(Attempt).where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts).values(**found)
+            )
 
 
 # --- running --------------------------------------------------------------------------------------------------
@@ -258,33 +275,38 @@ def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
     with open_session(gateway.engine) as session:
         if error.error_class == ErrorClass.INFRASTRUCTURE:
             set_health(session, held.device, DeviceHealth.UNKNOWN, error.message, now)
-        if again and held.device.id is not None:
-            session.execute(
-                update(Attempt)
-                .where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts)
-                .values(ended_at=now, status=JobOutcome.ERROR, error=error.to_json())
-            )
-            back = {"state": JobState.SUBMITTED, "fence": None, "next_drive_at": None, "progress": None, "waiting_for": error.message}
-            if held.job.device_query:
-                back["device_id"] = None
-            session.execute(update(Job).where(col(Job.id) == held.job.id, col(Job.fence) == held.fence).values(**back))
-            note_change(
-                session,
-                "job",
-                held.job.id,
-                held.job.state,
-                JobState.SUBMITTED,
-                "system",
-                now,
-                f"attempt {held.job.attempts}: {error.message}",
-            )
-            release_lease(session, held.device.id, held.job.id, held.fence)
-        elif not again:
+        if again:
+            _put_back(session, held, error, now)
+        else:
             outcome = JobOutcome.CANCELED if held.job.state == JobState.CANCELING else JobOutcome.ERROR
             _end(session, held.job, held.device, held.fence, outcome, error, now)
     if not again:
         held.job.state = JobState.FINISHED
         _let_go(gateway, held)
+
+
+def _put_back(session: Session, held: _Held, error: EdgematrixError, now: float) -> None:
+    """End the attempt and let the job wait again; one that was canceled meanwhile keeps its lease, and the next nudge ends it."""
+    back = {"state": JobState.SUBMITTED, "fence": None, "next_drive_at": None, "progress": None, "waiting_for": error.message}
+    if held.job.device_query:
+        back["device_id"] = None
+    put_back = session.execute(
+        update(Job)
+        .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == held.job.state)
+        .values(**back)
+        .returning(col(Job.id))
+    ).scalar_one_or_none()
+    if put_back is None:
+        return
+    session.execute(
+        update(Attempt)
+        .where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts)
+        .values(ended_at=now, status=JobOutcome.ERROR, error=error.to_json())
+    )
+    why = f"attempt {held.job.attempts}: {error.message}"
+    note_change(session, "job", held.job.id, held.job.state, JobState.SUBMITTED, "system", now, why)
+    if held.device.id is not None:
+        release_lease(session, held.device.id, held.job.id, held.fence)
 
 
 def _stop_quietly(gateway: Gateway, held: _Held) -> None:

@@ -27,12 +27,11 @@ Streams = dict[str, Columns]
 
 
 def measure_streams(
-    engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job, device: Device, outcome: RunOutcome, streams: Streams
+    engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job, attempt: Attempt, device: Device, outcome: RunOutcome, streams: Streams
 ) -> Measured:
     """Compute the metrics and the validity of one completed run."""
     model = plan.models[job.model]
     answers = read_trace(artifacts, model.dataset.answers_sha256) if model.dataset.answers_sha256 else None
-    offset = device.facts.get("clock_offset_secs")
     reference = None
     if model.task.kind == TaskKind.TENSOR and job.scenario == Scenario.ACCURACY:
         reference = _reference_outputs(engine, artifacts, job, model.reference, streams)
@@ -47,7 +46,7 @@ def measure_streams(
         answers=answers,
         reference_outputs=reference,
         telemetry_hz=plan.telemetry_hz,
-        clock_offset_secs=float(offset) if isinstance(offset, int | float) else None,
+        clock_offset_secs=attempt.clock_offset_secs,
     )
 
 
@@ -65,7 +64,7 @@ def remeasure(engine: Engine, artifacts: ArtifactStore, plan: Plan, job_id: str)
         device = session.get_one(Device, job.device_id)
         attempt = session.get_one(Attempt, (job_id, result.attempt))
     outcome = protocol.from_json(RunOutcome, json.dumps(attempt.outcome_message))
-    measured = measure_streams(engine, artifacts, plan, job, device, outcome, load_streams(artifacts, result.traces))
+    measured = measure_streams(engine, artifacts, plan, job, attempt, device, outcome, load_streams(artifacts, result.traces))
     with open_session(engine) as session:
         replace_metrics(session, job_id=job_id, metrics=measured.metrics, validity=measured.validity, analysis_version=ANALYSIS_VERSION)
     return True

@@ -124,6 +124,8 @@ class SensorRecord(_Frozen):
 
 
 class AttemptInfo(_Frozen):
+    """One execution. ``clock_offset_secs`` is the device's UTC less the orchestrator's at the start, known to within its uncertainty."""
+
     number: int
     fence: int
     agent_sha256: str
@@ -132,6 +134,8 @@ class AttemptInfo(_Frozen):
     duration_secs: float
     conditions: dict[str, Any] = Field(default_factory=dict)
     conditions_key: str = ""
+    clock_offset_secs: float | None = None
+    clock_offset_uncertainty_secs: float | None = None
     runner: dict[str, Any] = Field(default_factory=dict)
     sensors: tuple[SensorRecord, ...] = ()
 

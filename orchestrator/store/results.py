@@ -219,6 +219,8 @@ def _attempt(row: Row[Any], agent_sha256: str) -> AttemptInfo:
         duration_secs=outcome.get("duration_secs", row.ended_at - row.started_at),
         conditions=outcome.get("conditions") or {},
         conditions_key=row.conditions_key or "",
+        clock_offset_secs=row.clock_offset_secs,
+        clock_offset_uncertainty_secs=row.clock_offset_uncertainty_secs,
         runner=outcome.get("runner") or {},
         sensors=tuple(SensorRecord.model_validate(sensor) for sensor in outcome.get("sensors") or ()),
     )

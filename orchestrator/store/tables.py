@@ -73,6 +73,8 @@ class Attempt(SQLModel, table=True):
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     outcome_message: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     conditions_key: str | None = None
+    clock_offset_secs: float | None = None
+    clock_offset_uncertainty_secs: float | None = None
 
 
 class Result(SQLModel, table=True):

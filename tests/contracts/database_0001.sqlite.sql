@@ -23,11 +23,13 @@ CREATE TABLE attempt (
 	error JSON, 
 	outcome_message JSON, 
 	conditions_key VARCHAR, 
+	clock_offset_secs FLOAT, 
+	clock_offset_uncertainty_secs FLOAT, 
 	CONSTRAINT pk_attempt PRIMARY KEY (job_id, number), 
 	CONSTRAINT fk_attempt_job_id FOREIGN KEY(job_id) REFERENCES job (id), 
 	CONSTRAINT fk_attempt_device_id FOREIGN KEY(device_id) REFERENCES device (id)
 );
-INSERT INTO "attempt" VALUES('j1',1,1,7,1763686800.0,1763686809.5,'completed',NULL,'{"protocol":1,"job_id":"j1","attempt":1,"fence":7,"agent_version":"0.1.0","agent_sha256":"efefefefefefefefefefefefefefefefefefefefefefefefefefefefefefefef","status":"completed","started_utc":"2025-11-21T01:00:00.000Z","ended_utc":"2025-11-21T01:00:09.500Z","duration_secs":9.5,"error":null,"runner":{"error":null,"origin_monotonic_ns":0,"runtime":{},"inputs":[],"outputs":[],"placement":null,"load_ns":1000000,"first_query_ns":null,"warmup_count":0,"steady_count":40,"steady_ns":0,"min_duration_met":null,"min_query_count_met":null,"flush_pauses_ns":[],"peak_rss_bytes":null,"rss_before_load_bytes":null,"numpy_threads":{}},"conditions":{"cpu":{"model":"a CPU","features":{"avx512_vnni":true}}},"sensors":[{"name":"cpu_busy_percent","unit":"%","source":"/proc/stat","error":null}],"streams":{}}','kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk');
+INSERT INTO "attempt" VALUES('j1',1,1,7,1763686800.0,1763686809.5,'completed',NULL,'{"protocol":1,"job_id":"j1","attempt":1,"fence":7,"agent_version":"0.1.0","agent_sha256":"efefefefefefefefefefefefefefefefefefefefefefefefefefefefefefefef","status":"completed","started_utc":"2025-11-21T01:00:00.000Z","ended_utc":"2025-11-21T01:00:09.500Z","duration_secs":9.5,"error":null,"runner":{"error":null,"origin_monotonic_ns":0,"runtime":{},"inputs":[],"outputs":[],"placement":null,"load_ns":1000000,"first_query_ns":null,"warmup_count":0,"steady_count":40,"steady_ns":0,"min_duration_met":null,"min_query_count_met":null,"flush_pauses_ns":[],"peak_rss_bytes":null,"rss_before_load_bytes":null,"numpy_threads":{}},"conditions":{"cpu":{"model":"a CPU","features":{"avx512_vnni":true}}},"sensors":[{"name":"cpu_busy_percent","unit":"%","source":"/proc/stat","error":null}],"streams":{}}','kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk',NULL,NULL);
 CREATE TABLE device (
 	id INTEGER NOT NULL, 
 	name VARCHAR NOT NULL, 

@@ -118,6 +118,8 @@ def upgrade() -> None:
         sa.Column("error", sa.JSON()),
         sa.Column("outcome_message", sa.JSON()),
         sa.Column("conditions_key", sa.String()),
+        sa.Column("clock_offset_secs", sa.Float()),
+        sa.Column("clock_offset_uncertainty_secs", sa.Float()),
         sa.PrimaryKeyConstraint("job_id", "number", name="pk_attempt"),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_attempt_job_id"),
         sa.ForeignKeyConstraint(["device_id"], ["device.id"], name="fk_attempt_device_id"),
