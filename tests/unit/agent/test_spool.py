@@ -241,7 +241,7 @@ def test_an_existing_spool_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FolderUnwritable) as caught:
         SpoolWriter(tmp_path / "absent" / "queries.spool", QUERIES, QUERY_COLUMNS)
-    assert str(tmp_path / "absent") in caught.value.remedy
+    assert str(tmp_path / "absent") in caught.value.message
 
 
 @pytest.mark.parametrize(
