@@ -247,7 +247,7 @@ def _let_go(gateway: Gateway, held: _Held) -> None:
                 agent.clean(held.run, held.fence)
         except EdgematrixError as error:
             why = error.message
-    gateway.forget_run(held.run, held.job.id)
+    gateway.forget_run(held.run)
     with open_session(gateway.engine) as session:
         now = gateway.clock()
         if why:
@@ -317,7 +317,7 @@ def _stop_quietly(gateway: Gateway, held: _Held) -> None:
         agent.clean(held.run, held.fence)
     except EdgematrixError as error:
         log.info("could not clean after a failed attempt", job=held.job.id, why=error.message)
-    gateway.forget_run(held.run, held.job.id)
+    gateway.forget_run(held.run)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

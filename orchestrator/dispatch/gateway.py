@@ -36,8 +36,8 @@ class Gateway:
 
     @property
     def package(self) -> AgentPackage:
-        """The agent of this version, built once per process."""
-        if self._package is None:
+        """The agent of this version, built once per process, and again when its file is gone."""
+        if self._package is None or not self._package.path.exists():
             self._package = build_agent_package(self.folder / "agents")
         return self._package
 
@@ -62,16 +62,24 @@ class Gateway:
     @contextmanager
     def job_lock(self, job_id: str) -> Iterator[bool]:
         """Yield whether this process may drive the job now; a second delivery of the same nudge gets False and goes home."""
-        folder = self.folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / job_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.folder / "locks" / job_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield False
                 return
-            yield True
+            if os.fstat(descriptor).st_nlink == 0:
+                # Its holder removed it between our open and our lock: this is no longer the file that others see.
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                # While it is still held, so that nobody finds it and holds it beside us.
+                path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 
@@ -81,9 +89,8 @@ class Gateway:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def forget_run(self, run: str, job_id: str) -> None:
+    def forget_run(self, run: str) -> None:
         shutil.rmtree(self.folder / "runs" / run, ignore_errors=True)
-        (self.folder / "locks" / job_id).unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._transports_lock:

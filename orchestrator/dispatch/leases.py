@@ -56,12 +56,16 @@ def renew_lease(session: Session, device_id: int, job_id: str, fence: int, now: 
     )
 
 
-def release_lease(session: Session, device_id: int, job_id: str, fence: int) -> None:
-    """Free the device, if this fence still owns it."""
-    session.execute(
-        update(Device)
-        .where(col(Device.id) == device_id, col(Device.lease_job_id) == job_id, col(Device.fence) == fence)
-        .values(lease_job_id=None, lease_expires_at=None)
+def release_lease(session: Session, device_id: int, job_id: str, fence: int) -> bool:
+    """Free the device, if this fence still owns it; False when a newer one does, and the caller must then write nothing."""
+    return (
+        session.execute(
+            update(Device)
+            .where(col(Device.id) == device_id, col(Device.lease_job_id) == job_id, col(Device.fence) == fence)
+            .values(lease_job_id=None, lease_expires_at=None)
+            .returning(col(Device.id))
+        ).scalar_one_or_none()
+        is not None
     )
 
 
@@ -73,7 +77,7 @@ def refence_expired(session: Session, now: float) -> list[tuple[str, int, str]]:
         fence = device.fence + 1
         won = session.execute(
             update(Device)
-            .where(col(Device.id) == device.id, col(Device.fence) == device.fence)
+            .where(col(Device.id) == device.id, col(Device.fence) == device.fence, col(Device.lease_expires_at) < now)
             .values(fence=fence, lease_expires_at=now + LEASE_SECS)
             .returning(col(Device.id))
         ).scalar_one_or_none()

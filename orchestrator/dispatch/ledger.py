@@ -8,6 +8,9 @@ from sqlmodel import Session, col
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.store.tables import Device, StateChange
 
+#: Among a device's facts: when the scheduler last asked its gateway for a check.
+CHECK_ASKED_AT = "check_asked_at"
+
 
 def note_change(session: Session, subject: str, subject_id: str, old: str, new: str, actor: str, at: float, why: str = "") -> None:
     """Add one line to the record; ``actor`` is a person, a token, or ``system``."""
@@ -15,12 +18,21 @@ def note_change(session: Session, subject: str, subject_id: str, old: str, new: 
 
 
 def set_health(session: Session, device: Device, health: DeviceHealth, why: str, now: float) -> None:
-    """Record what is known of a device's health, and why; a device under maintenance or retired keeps that."""
+    """Record what is known of a device's health, and why; a device under maintenance or retired keeps that.
+
+    A health that has just become unknown is owed a check at once: what was asked before does not count.
+    """
     changed = session.execute(
         update(Device)
         .where(col(Device.id) == device.id, col(Device.health).not_in([DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED]))
         .values(health=health, health_reason=why)
         .returning(col(Device.id))
     ).scalar_one_or_none()
-    if changed is not None and device.health != health:
+    if changed is None:
+        return
+    if health == DeviceHealth.UNKNOWN:
+        row = session.get_one(Device, changed, populate_existing=True)
+        row.facts = {name: fact for name, fact in row.facts.items() if name != CHECK_ASKED_AT}
+        session.add(row)
+    if device.health != health:
         note_change(session, "device", device.name, device.health, health, "system", now, why)

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from agent.errors import EdgematrixError
 from orchestrator.dispatch.leases import refence_expired, take_lease
-from orchestrator.dispatch.ledger import note_change
+from orchestrator.dispatch.ledger import CHECK_ASKED_AT, note_change
 from orchestrator.dispatch.placement import device_facts
 from orchestrator.domain.device_query import parse_query
 from orchestrator.domain.states import LEASED_STATES, DeviceHealth, JobOutcome, JobState
@@ -203,8 +203,8 @@ def _devices_to_check(session: Session, now: float) -> list[tuple[str, str]]:
     due = []
     for device in unknown:
         facts: dict[str, Any] = dict(device.facts)
-        if float(facts.get("check_asked_at", 0.0)) + RENUDGE_SECS * 6 < now:
-            device.facts = {**facts, "check_asked_at": now}
+        if float(facts.get(CHECK_ASKED_AT, 0.0)) + RENUDGE_SECS * 6 < now:
+            device.facts = {**facts, CHECK_ASKED_AT: now}
             session.add(device)
             due.append((device.gateway, device.name))
     return due

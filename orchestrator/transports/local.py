@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -37,40 +38,41 @@ class LocalTransport(Transport):
                 raise DeviceUnreachable(
                     f"this computer has no command {argv[0]}", "name an interpreter that exists: edgematrix env add NAME --python PATH"
                 ) from error
-            except (OSError, subprocess.TimeoutExpired) as error:
+            # ValueError: an argument holds a NUL byte.
+            except (OSError, ValueError, subprocess.TimeoutExpired) as error:
                 raise DeviceUnreachable(
                     f"{argv[0]} did not answer: {error}", "see whether this computer is overloaded, then: edgematrix doctor"
                 ) from error
             return CommandResult(ended.returncode, _head(stdout, max_output_bytes), _head(stderr, max_output_bytes))
 
     def put(self, source: Path, target: str) -> None:
-        def fill(file: IO[bytes]) -> None:
-            with source.open("rb") as data:
-                shutil.copyfileobj(data, file, 1024 * 1024)
-
-        _replace(Path(target), fill)
+        # Opened first: that our own file cannot be read is not the device's fault.
+        with source.open("rb") as data:
+            _replace(Path(target), lambda file: shutil.copyfileobj(data, file, 1024 * 1024))
 
     def put_bytes(self, data: bytes, target: str) -> None:
         _replace(Path(target), lambda file: file.write(data))
 
     def read_from(self, path: str, offset: int, max_bytes: int) -> bytes | None:
-        try:
-            # O_NOFOLLOW: a device's folder is untrusted even here, and nothing of ours is a link.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DeviceUnreachable(f"{path} cannot be read: {error.strerror}", "remove what is in its place") from error
-        try:
-            return os.pread(descriptor, max_bytes, offset)
-        finally:
-            os.close(descriptor)
+        with _read_errors(path):
+            try:
+                # O_NOFOLLOW: a device's folder is untrusted even here, and nothing of ours is a link.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                # Refuses a folder and a pipe, which the open above does not.
+                return os.pread(descriptor, max_bytes, offset)
+            finally:
+                os.close(descriptor)
 
     def size_of(self, path: str) -> int | None:
-        try:
-            return os.stat(path, follow_symlinks=False).st_size
-        except FileNotFoundError:
-            return None
+        with _read_errors(path):
+            try:
+                found = os.stat(path, follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -92,6 +94,14 @@ def _replace(target: Path, fill: Callable[[IO[bytes]], object]) -> None:
             except BaseException:
                 os.unlink(file.name)
                 raise
+
+
+@contextmanager
+def _read_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DeviceUnreachable(f"{path} cannot be read: {error.strerror}", "remove what is in its place") from error
 
 
 @contextmanager

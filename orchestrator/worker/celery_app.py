@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from celery import Celery
 
+#: A nudge older than this is pointless: the scheduler has sent newer ones. Celery has no setting for it; it goes with each message.
+NUDGE_EXPIRES_SECS = 60.0
 #: Seconds after which Redis hands an unacknowledged message to another worker. No task lasts nearly that long.
 VISIBILITY_TIMEOUT_SECS = 300
 
@@ -38,8 +40,6 @@ def make_app(redis_url: str) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         # Results live in SQL; a result backend would only be a second truth.
         task_ignore_result=True,
-        # A nudge older than this is pointless: the scheduler has sent newer ones.
-        task_default_expires=VISIBILITY_TIMEOUT_SECS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # A scheduler whose Redis is away must not hang in publish: the next tick tries again.

@@ -16,7 +16,7 @@ from orchestrator.dispatch.schedule import tick
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import migrate, open_database
 from orchestrator.store.locks import hold_lock
-from orchestrator.worker.celery_app import make_app, queue_of
+from orchestrator.worker.celery_app import NUDGE_EXPIRES_SECS, make_app, queue_of
 from orchestrator.worker.logs import configure_logs
 from orchestrator.worker.settings import Settings
 from orchestrator.worker.tasks import CHECK, DRIVE, register_tasks
@@ -68,10 +68,10 @@ def run_scheduler(settings: Settings) -> None:
     holder = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
 
     def publish(gateway: str, job_id: str, fence: int) -> None:
-        app.send_task(DRIVE, args=[job_id, fence, __version__], queue=queue_of(gateway))
+        app.send_task(DRIVE, args=[job_id, fence, __version__], queue=queue_of(gateway), expires=NUDGE_EXPIRES_SECS)
 
     def publish_check(gateway: str, device: str) -> None:
-        app.send_task(CHECK, args=[device, __version__], queue=queue_of(gateway))
+        app.send_task(CHECK, args=[device, __version__], queue=queue_of(gateway), expires=NUDGE_EXPIRES_SECS)
 
     held_until = 0.0
     while not stop.is_set():

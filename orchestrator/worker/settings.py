@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,7 +17,7 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """With no variable set this is the embedded default: SQLite, a private Redis and this computer as the device, all below ``home``."""
 
-    model_config = SettingsConfigDict(env_prefix="EDGEMATRIX_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="EDGEMATRIX_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=_default_home)
     redis_url: str | None = None
@@ -25,6 +25,12 @@ class Settings(BaseSettings):
     artifacts_url: str | None = None
     gateway: str = "local"
     agent_python: Path | None = None
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        # It is written into the device's row and the children's variables, and both are read in other working folders.
+        return home.expanduser().absolute()
 
     @property
     def embedded(self) -> bool:
