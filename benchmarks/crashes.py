@@ -1,8 +1,8 @@
 """``python -m benchmarks.crashes``: kill edgematrix while it runs the demo, and count what is left.
 
 Two proofs, with a seed. First, the worker's whole process group is killed with -9 at random moments of one run, which must finish by
-itself. Then the command is killed; nothing but runs on the device may stay, and ``edgematrix resume`` must finish the experiment. After both
-every job must have ended once, completed, with one result. Writes a dated summary; exit code 1 when anything is lost, doubled or left.
+itself. Then the command is killed; nothing but runs on the device may stay, and ``edgematrix resume`` must finish the experiment. After
+both every job must have ended once, completed, with one result. Writes a dated summary; exit code 1 when anything is lost, doubled or left.
 """
 
 from __future__ import annotations
