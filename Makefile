@@ -80,6 +80,7 @@ agent-pythons: setup ## The agent's own tests on Python 3.9 to 3.13, where they 
 	done
 
 evidence: setup ## The long proofs and the performance figures, into benchmarks/results/
+	@$(ORCHESTRATOR)/python -m benchmarks.crashes
 	@$(ORCHESTRATOR)/python -m benchmarks
 
 # Training tools are no dependency of the product: they live in an environment of their own.

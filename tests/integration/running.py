@@ -174,6 +174,18 @@ class Home:
         """The number of the one process whose command line holds ``words``, once there is one."""
         return self.wait_for(lambda: next((pid for pid, command in self.processes().items() if words in command), None))
 
+    def family(self, pid: int) -> list[int]:
+        """The children of a process."""
+        children = []
+        for number in self.processes():
+            with suppress(OSError):
+                if int(Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()[1]) == pid:
+                    children.append(number)
+        return children
+
+    def send(self, pid: int, number: signal.Signals) -> None:
+        os.kill(pid, number)
+
     def run_folder(self) -> Path | None:
         """The folder of the run whose runner is at work, if there is one."""
         folders = [path.parent for path in self.root.glob("jobs/*/runner_pid.json") if not (path.parent / "outcome.json").exists()]
