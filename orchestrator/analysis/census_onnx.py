@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from orchestrator.analysis.model_census import ModelCensus, ModelUnreadable, Tally, TensorFacts, count_values, describe_quantization
+from orchestrator.analysis.model_facts import ModelCensus, ModelUnreadable, Tally, TensorFacts, count_values, describe_quantization
 
 _NAMES = {"float": "float32", "double": "float64", "undefined": "unknown"}
 _TYPES: dict[int, str] = {number: _NAMES.get(name.lower(), name.lower()) for name, number in onnx.TensorProto.DataType.items()}

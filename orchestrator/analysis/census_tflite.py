@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tflite
 
-from orchestrator.analysis.model_census import ModelCensus, ModelUnreadable, Tally, TensorFacts, count_values, describe_quantization
+from orchestrator.analysis.model_facts import ModelCensus, ModelUnreadable, Tally, TensorFacts, count_values, describe_quantization
 
 _TYPES: dict[int, str] = {number: name.lower() for name, number in vars(tflite.TensorType).items() if not name.startswith("_")}
 _BITS = {"int4": 4, "bool": 8, "int8": 8, "uint8": 8, "int16": 16, "uint16": 16, "float16": 16, "bfloat16": 16, "int32": 32, "uint32": 32}
