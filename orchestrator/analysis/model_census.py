@@ -6,7 +6,7 @@ what counts as a weight.
 
 from __future__ import annotations
 
-from orchestrator.analysis.model_facts import ModelCensus, ModelUnreadable, Runtime
+from orchestrator.analysis.model_facts import SHORT_TYPE_NAMES, ModelCensus, ModelUnreadable, Runtime
 
 __all__ = ["ModelCensus", "ModelUnreadable", "Runtime", "census", "contradictions"]
 
@@ -73,7 +73,7 @@ def contradictions(declared_precision: str, found: ModelCensus) -> tuple[str, ..
     promised = _PROMISED_ACTIVATIONS.get(declared_precision)
     if promised is not None and not promised & found.activations.keys():
         return (f"declared {declared_precision}, but its activations are not quantized: {nature}",)
-    quantized = _SHORT.keys() & found.activations.keys()
+    quantized = SHORT_TYPE_NAMES.keys() & found.activations.keys()
     if declared_precision in _FLOAT_ACTIVATIONS and quantized and not found.quantization.startswith(("dynamic", "weights only")):
         return (f"declared {declared_precision}, but its activations are quantized ahead of time, too: {nature}",)
     return ()

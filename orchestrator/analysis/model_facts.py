@@ -73,7 +73,8 @@ class Tally:
 
 
 _NEVER_WEIGHTS = frozenset({"int32", "int64", "uint32", "uint64", "bool", "string", "resource", "variant"})
-_SHORT = {"uint8": "U8", "int8": "S8", "uint16": "U16", "int16": "S16", "uint4": "U4", "int4": "S4", "uint2": "U2", "int2": "S2"}
+#: Quantized data types, by the short names that quantization schemes go by (``U8S8``).
+SHORT_TYPE_NAMES = {"uint8": "U8", "int8": "S8", "uint16": "U16", "int16": "S16", "uint4": "U4", "int4": "S4", "uint2": "U2", "int2": "S2"}
 
 
 def count_values(shape: Iterable[int]) -> int:
@@ -95,13 +96,13 @@ def describe_quantization(
 ) -> str:
     """Say how a file is quantized, from its weight types and the types of its quantized activations."""
     # The type with most values names the scheme; a tie is broken by name.
-    kind = max(sorted(_SHORT.keys() & weights.keys()), key=lambda name: weights[name], default=None)
-    static = sorted(_SHORT[name] for name in set(activations) & _SHORT.keys())
+    kind = max(sorted(SHORT_TYPE_NAMES.keys() & weights.keys()), key=lambda name: weights[name], default=None)
+    static = sorted(SHORT_TYPE_NAMES[name] for name in set(activations) & SHORT_TYPE_NAMES.keys())
     if kind is None:
         if static:
             return f"activations only {'/'.join(static)}"
         return "float16 weights" if weights["float16"] > sum(weights.values()) / 2 else "none"
-    scheme = f"{_SHORT[kind]} {'per-channel' if per_channel else 'per-tensor'}{', 7-bit weights' if seven_bit else ''}"
+    scheme = f"{SHORT_TYPE_NAMES[kind]} {'per-channel' if per_channel else 'per-tensor'}{', 7-bit weights' if seven_bit else ''}"
     if static and not dynamic:
         return f"{'/'.join(static)}{scheme}"
     return f"weights only {scheme}" if weights_only else f"dynamic range {scheme}"
