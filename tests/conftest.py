@@ -23,6 +23,12 @@ import pytest
 START_DEADLINE_SECS = 60.0
 
 
+def pytest_configure() -> None:
+    """What a developer has set for their own edgematrix is not for the tests."""
+    for name in [name for name in os.environ if name.startswith("EDGEMATRIX_")]:
+        del os.environ[name]
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The address of a SQLite database that does not exist yet."""
