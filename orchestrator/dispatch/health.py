@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from agent.errors import EdgematrixError
 from orchestrator.dispatch.device_agent import DeviceAgent, end_leftovers
@@ -20,6 +21,8 @@ from orchestrator.store.tables import Device, Environment
 log = structlog.get_logger(__name__)
 
 _MAX_CLOCK_OFFSET_SECS = 5.0
+#: What a short run writes. With less than that free, every job that waits would be spent on errors. Random: zeros take no room everywhere.
+_PROBE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,13 @@ def check_device(gateway: Gateway, name: str) -> tuple[HealthCheck, ...]:
     why = "; ".join(f"{finding.name}: {finding.found}" + (f" ({finding.remedy})" if finding.remedy else "") for finding in failed)
     now = gateway.clock()
     with open_session(gateway.engine) as session:
+        row = session.get_one(Device, device.id)
+        if row.lease_job_id is not None or row.fence != device.fence:
+            # Somebody else's check was faster and a job has begun since: what we saw, and were refused, is no longer about an idle device.
+            return ()
         set_health(session, device, health, why, now)
-        _keep_facts(session, device, facts, now)
+        row.facts = {**row.facts, **facts, "checked_at": now}
+        session.add(row)
     log.info("health check", device=name, health=health, why=why)
     return tuple(findings)
 
@@ -93,10 +101,11 @@ def _check_clock(hello: dict[str, Any]) -> HealthCheck:
 
 
 def _check_disk(agent: DeviceAgent) -> HealthCheck:
-    """Write where runs will write: the only check of a disk that also finds a read-only one."""
+    """Write where runs will write: the only check of a disk that also finds a read-only one, and one that merely has room for a note."""
     probe = f"{agent.root}/health-probe"
     try:
-        agent.transport.put_bytes(b"\0" * 65536, probe)
+        agent.transport.put_bytes(os.urandom(_PROBE_BYTES), probe)
+        agent.transport.put_bytes(b"", probe)
     except EdgematrixError as error:
         return HealthCheck("disk", "failed", error.message, error.remedy)
     return HealthCheck("disk", "ok", f"{agent.root} is writable")
@@ -127,9 +136,3 @@ def _check_runtimes(agent: DeviceAgent, environment: Environment, facts: dict[st
         causes = "; ".join(f"{key}: {value.get('cause')}" for key, value in runtimes.items())
         return HealthCheck(name, "failed", f"no runtime passes its self-test: {causes}", "install the agent's packages in that environment")
     return HealthCheck(name, "ok", ", ".join(f"{key} {version}" for key, version in working.items()))
-
-
-def _keep_facts(session: Session, device: Device, facts: dict[str, Any], now: float) -> None:
-    row = session.get_one(Device, device.id)
-    row.facts = {**row.facts, **facts, "checked_at": now}
-    session.add(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -191,7 +192,10 @@ def _ensure_registered(context: Context) -> DeviceView:
     try:
         return get_device(context, THIS_COMPUTER)
     except UnknownName:
-        return add_local_device(context, THIS_COMPUTER)
+        # Another command may be doing the same on this home at this moment.
+        with suppress(NameTaken):
+            add_local_device(context, THIS_COMPUTER)
+        return get_device(context, THIS_COMPUTER)
 
 
 def _profile_of_this_computer() -> str:
