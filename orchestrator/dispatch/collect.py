@@ -19,7 +19,7 @@ from orchestrator.dispatch.device_agent import DeviceAgent
 from orchestrator.dispatch.gateway import Gateway
 from orchestrator.dispatch.ledger import note_change
 from orchestrator.dispatch.measuring import Streams, measure_streams, remeasure_against_reference
-from orchestrator.dispatch.request import stream_limit
+from orchestrator.dispatch.request import required_streams, stream_limit
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import JobOutcome, JobState
 from orchestrator.store.database import read_session
@@ -94,6 +94,9 @@ def conditions_key(outcome: protocol.RunOutcome, environment: Environment | None
 
 def _pull(gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, run: str, outcome: protocol.RunOutcome) -> Streams:
     """Bring the streams over and verify them. Only the names of the protocol are ever asked for, into files this side has named."""
+    missing = [stream for stream in required_streams(plan, job) if stream not in outcome.streams]
+    if missing:
+        raise errors.DeviceReplyInvalid(f"{run} claims to be complete and brings no {' and no '.join(missing)}", "it is tried again")
     folder = gateway.run_folder(run)
     streams: Streams = {}
     for stream in protocol.STREAMS:

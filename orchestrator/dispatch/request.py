@@ -59,3 +59,11 @@ def stream_limit(plan: Plan, job: Job, stream: str) -> int:
     if stream in per_sample:
         return min(protocol.MAX_STREAM_BYTES, 1024 * 1024 + 2 * samples * per_sample[stream])
     return protocol.MAX_STREAM_BYTES
+
+
+def required_streams(plan: Plan, job: Job) -> tuple[str, ...]:
+    """The streams without which a completed run of this job is no measurement."""
+    if job.scenario != Scenario.ACCURACY:
+        return (protocol.QUERIES,)
+    full = plan.scenarios[Scenario.ACCURACY].full_outputs or plan.models[job.model].task.kind == TaskKind.TENSOR
+    return (protocol.QUERIES, protocol.SAMPLES, protocol.OUTPUTS) if full else (protocol.QUERIES, protocol.SAMPLES)

@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from agent.errors import DeviceUnreachable, DiskFull, FolderUnwritable
+from agent.errors import DeviceReplyInvalid, DeviceUnreachable, DiskFull, FolderUnwritable
 from orchestrator.transports.base import CommandResult, Transport
 
 #: What a command on the device may see of this process' environment: paths and locale, never our settings or secrets.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+#: What reading says of a link, a folder and a pipe.
+_NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ESPIPE)
 
 
 class LocalTransport(Transport):
@@ -101,6 +104,8 @@ def _read_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _NO_FILE:
+            raise DeviceReplyInvalid(f"{path} is a link, a folder or a pipe where a file belongs", "remove what is in its place") from error
         raise DeviceUnreachable(f"{path} cannot be read: {error.strerror}", "remove what is in its place") from error
 
 
