@@ -49,7 +49,7 @@ def summary(matrix: Matrix) -> str:
         f"{whole(changes[change])} {phrase}"
         for change, phrase in (
             (Change.COLLAPSED, "lost more than 5 points"),
-            (Change.WORSE, "lost accuracy by less"),
+            (Change.WORSE, "lost accuracy, 5 points or less"),
             (Change.WITHIN, "did not differ beyond the interval"),
             (Change.BETTER, "gained accuracy"),
             (Change.UNDETERMINED, "could not be judged"),
