@@ -347,7 +347,7 @@ def test_the_summary_counts_add_up(page: str) -> None:
     assert lead
     assert "10 variants of 1 model on 2 devices: 122 jobs, 120 measured, not measured: 1 error and 1 skipped." in lead[1]
     assert "102 are valid and 18 are semivalid" in lead[1]
-    assert "1 lost more than 5 points, 3 lost accuracy by less and 14 did not differ beyond the interval" in lead[1]
+    assert "1 lost more than 5 points, 3 lost accuracy, 5 points or less and 14 did not differ beyond the interval" in lead[1]
 
 
 def test_the_same_file_in_two_places_gives_bit_exact_share_and_flips(page: str) -> None:
