@@ -7,6 +7,7 @@ that ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from agent.errors import FolderUnwritable, InfrastructureError
+from agent.errors import DiskFull, FolderUnwritable, InfrastructureError
 from orchestrator.worker.redis_server import redis_command
 from orchestrator.worker.settings import Settings
 
@@ -29,6 +30,7 @@ _RESTART_FIRST_SECS = 0.2
 _RESTART_MOST_SECS = 5.0
 _YOUNG_SECS = 5.0
 _LOG_BYTES = 4 * 1024 * 1024
+_PROBE_BYTES = 256 * 1024
 
 
 class StackBroken(InfrastructureError):
@@ -78,7 +80,8 @@ class EmbeddedStack:
     def ensure(self) -> None:
         """Make sure that somebody runs the stack of this home, and that every child of ours lives.
 
-        Raises :class:`StackBroken` with the child's last words when one dies again and again.
+        Raises :class:`StackBroken` with the child's last words when one dies again and again, :class:`agent.errors.DiskFull` when that is
+        for want of room.
         """
         if self._lock is None and not self._take_lock():
             return
@@ -129,6 +132,7 @@ class EmbeddedStack:
             child.wait_secs = min(child.wait_secs * 2, _RESTART_MOST_SECS) if died_young else _RESTART_FIRST_SECS
             child.process = None
             if child.deaths > 5:
+                self._refuse_full_home()
                 raise StackBroken(f"{child.name} died {child.deaths} times; its last words: {self._last_words(child)}", "edgematrix doctor")
         if child.started_at and now - child.started_at < child.wait_secs:
             return
@@ -153,6 +157,20 @@ class EmbeddedStack:
 
     def _log_path(self, child: _Child) -> Path:
         return self._settings.home / "logs" / f"{child.name}.log"
+
+    def _refuse_full_home(self) -> None:
+        """On a full disk children die without a word, for even their logs have no room; then the disk is what there is to say."""
+        probe = self._settings.home / "run" / ".probe"
+        try:
+            probe.write_bytes(os.urandom(_PROBE_BYTES))
+        except OSError as error:
+            kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else FolderUnwritable
+            raise kind(
+                f"no room to write {probe.parent}: {error.strerror}", "free space on the disk of EDGEMATRIX_HOME, then: edgematrix resume"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def _last_words(self, child: _Child) -> str:
         with contextlib.suppress(OSError):
