@@ -197,6 +197,13 @@ class Home:
     def supervisor_pid(self, folder: Path) -> int:
         return int((folder / "supervisor.lock").read_text())
 
+    def lives(self, folder: Path) -> bool:
+        """Whether the supervisor of a run lives."""
+        try:
+            return self.supervisor_pid(folder) in self.processes()
+        except (OSError, ValueError):
+            return False
+
     # --- waiting -------------------------------------------------------------------------------------------------
 
     def wait_for(self, look: Callable[[], Found | None], why: str = "") -> Found:
@@ -204,18 +211,21 @@ class Home:
         end = time.monotonic() + DEADLINE_SECS
         while time.monotonic() < end:
             found = look()
-            if found is not None and found is not False:
+            if found is not None:
                 return found
             time.sleep(0.02)
         raise AssertionError(f"did not happen: {why or look}; jobs: {self.jobs()}; living: {self.processes()}")
 
-    def wait_for_measuring(self) -> Path:
-        """Wait until a run on the device is past its start and noted as running; return its folder."""
+    def wait_for_measuring(self, attempt: int = 1, number: int | None = None) -> Path:
+        """Wait until an attempt (of the job with that number) is past its start and noted as running; return its folder."""
+        ending = f".{attempt}" if number is None else f"-{number:06d}.{attempt}"
 
         def measuring() -> Path | None:
+            if not any(command.running for command in self.commands):
+                raise AssertionError(f"the command is over before there was a run: {self.commands[-1].end()}")
             folder = self.run_folder()
             running = self.query("SELECT 1 FROM job WHERE state = 'running'")
-            if folder is not None and running and (folder / "queries.spool").exists():
+            if folder is not None and running and folder.name.endswith(ending) and (folder / "queries.spool").exists():
                 return folder
             return None
 
