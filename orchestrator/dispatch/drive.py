@@ -19,6 +19,7 @@ from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress, end_lef
 from orchestrator.dispatch.gateway import Gateway
 from orchestrator.dispatch.leases import release_lease, renew_lease
 from orchestrator.dispatch.ledger import note_change, set_health
+from orchestrator.dispatch.measuring import remeasure_against_reference
 from orchestrator.dispatch.request import build_request, planned_variant
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, JobState
@@ -178,7 +179,7 @@ def _look(gateway: Gateway, held: _Held) -> None:
     seen = held.job.progress or {}
     mark = [progress.phase, progress.done] if progress else None
     changed_at = now if mark != seen.get("mark") else float(seen.get("changed_at", now))
-    if now - changed_at > _STALL_SECS or held.job.fence != seen.get("fence", held.job.fence):
+    if now - changed_at > _STALL_SECS or held.fence != seen.get("fence", held.fence):
         status = agent.status(held.run, held.fence)
         if status.state == "ended":
             return _look_again(gateway, held, seen, 0.0)
@@ -215,7 +216,7 @@ def _look_again(gateway: Gateway, held: _Held, progress: dict[str, object], paus
 def _collect(gateway: Gateway, held: _Held) -> None:
     outcome = collect(gateway, _agent(gateway, held), held.plan, held.job, held.device, held.environment, held.fence)
     if outcome is not None:
-        held.job.state = JobState.FINISHED
+        held.job.state, held.job.outcome = JobState.FINISHED, outcome
         _let_go(gateway, held)
 
 
@@ -236,6 +237,8 @@ def _cancel(gateway: Gateway, held: _Held) -> None:
 def _let_go(gateway: Gateway, held: _Held) -> None:
     """Clean the device, then free it. A device that cannot be cleaned keeps no job from its end: its health decides what it gets next."""
     why = ""
+    if held.job.outcome == JobOutcome.COMPLETED:
+        _remeasure(gateway, held)
     if held.job.attempts and held.environment is not None:
         try:
             agent = _agent(gateway, held)
@@ -249,13 +252,23 @@ def _let_go(gateway: Gateway, held: _Held) -> None:
             why = error.message
     gateway.forget_run(held.run)
     with open_session(gateway.engine) as session:
-        now = gateway.clock()
+        if held.device.id is None or not release_lease(session, held.device.id, held.job.id, held.fence):
+            return None
         if why:
-            set_health(session, held.device, DeviceHealth.UNKNOWN, f"cleaning {held.run} failed: {why}", now)
-        if held.device.id is not None:
-            release_lease(session, held.device.id, held.job.id, held.fence)
+            set_health(session, held.device, DeviceHealth.UNKNOWN, f"cleaning {held.run} failed: {why}", gateway.clock())
         session.execute(update(Job).where(col(Job.id) == held.job.id, col(Job.fence) == held.fence).values(next_drive_at=None))
     return None
+
+
+def _remeasure(gateway: Gateway, held: _Held) -> None:
+    """Before the lease is released: whoever is killed in the middle of it begins again."""
+    try:
+        remeasure_against_reference(gateway.engine, gateway.artifacts, held.plan, held.job)
+    except (DatabaseBusy, DatabaseUnreachable, ArtifactsUnreachable):
+        raise
+    except Exception:
+        # The result is there and stays as it is; `edgematrix recompute` tells what is wrong with it.
+        log.exception("could not compare with the reference", job=held.job.id)
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
@@ -268,11 +281,13 @@ def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
     again = (
         error.error_class == ErrorClass.INFRASTRUCTURE
         and held.job.attempts < held.plan.limits.max_attempts
-        and held.job.state != JobState.CANCELING
+        and held.job.state not in (JobState.CANCELING, JobState.FINISHED)
     )
-    if again:
+    if again and _still_ours(gateway, held):
         _stop_quietly(gateway, held)
     with open_session(gateway.engine) as session:
+        if held.device.id is None or not renew_lease(session, held.device.id, held.job.id, held.fence, now):
+            return
         if error.error_class == ErrorClass.INFRASTRUCTURE:
             set_health(session, held.device, DeviceHealth.UNKNOWN, error.message, now)
         if again:
@@ -307,6 +322,12 @@ def _put_back(session: Session, held: _Held, error: EdgematrixError, now: float)
     note_change(session, "job", held.job.id, held.job.state, JobState.SUBMITTED, "system", now, why)
     if held.device.id is not None:
         release_lease(session, held.device.id, held.job.id, held.fence)
+
+
+def _still_ours(gateway: Gateway, held: _Held) -> bool:
+    """The device may not have seen the newer fence yet: only SQL can say that a run is another drive's by now."""
+    with open_session(gateway.engine) as session:
+        return held.device.id is not None and renew_lease(session, held.device.id, held.job.id, held.fence, gateway.clock())
 
 
 def _stop_quietly(gateway: Gateway, held: _Held) -> None:
