@@ -17,6 +17,9 @@ from orchestrator.analysis.tensors import compare_outputs
 from orchestrator.domain.results import Metric
 from orchestrator.domain.states import TaskKind
 
+#: The cause of a tensor task's missing metrics until the reference variant has been measured.
+REFERENCE_ABSENT = "the reference variant's outputs are not there"
+
 
 @dataclass(frozen=True)
 class EvaluationInput:
@@ -82,7 +85,7 @@ def evaluate_tensor(given: EvaluationInput) -> tuple[Metric, ...]:
     if given.outputs is None:
         return _absent(TaskKind.TENSOR, "the run recorded no full outputs")
     if given.reference_outputs is None:
-        return _absent(TaskKind.TENSOR, "the reference variant's outputs are not there")
+        return _absent(TaskKind.TENSOR, REFERENCE_ABSENT)
     error = compare_outputs(given.reference_outputs, given.outputs)
     if isinstance(error, Undetermined):
         return _absent(TaskKind.TENSOR, error.cause)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
@@ -18,7 +19,7 @@ from orchestrator.analysis.measure import ANALYSIS_VERSION
 from orchestrator.dispatch.device_agent import DeviceAgent
 from orchestrator.dispatch.gateway import Gateway
 from orchestrator.dispatch.ledger import note_change
-from orchestrator.dispatch.measuring import Streams, measure_streams, remeasure_against_reference
+from orchestrator.dispatch.measuring import Streams, measure_streams
 from orchestrator.dispatch.request import required_streams, stream_limit
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import JobOutcome, JobState
@@ -76,10 +77,7 @@ def collect(
             now=now,
         )
 
-    finished = _finish(gateway, job, fence, JobOutcome.COMPLETED, message, conditions, now, add_result)
-    if finished is not None:
-        remeasure_against_reference(gateway.engine, gateway.artifacts, plan, job)
-    return finished
+    return _finish(gateway, job, fence, JobOutcome.COMPLETED, message, conditions, now, add_result)
 
 
 def conditions_key(outcome: protocol.RunOutcome, environment: Environment | None) -> str:
@@ -113,8 +111,28 @@ def _pull(gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, run: str, 
             raise errors.DigestMismatch(
                 f"{stream} of {run}: {size} bytes arrived that are not the {reference.size_bytes} the agent wrote", "it is tried again"
             )
-        streams[stream] = dict(read_spool(target, expected_stream=stream).columns)
+        streams[stream] = _columns(target, stream, plan.models[job.model].task.top_k)
     return streams
+
+
+def _columns(path: Path, stream: str, top_k: int) -> dict[str, Any]:
+    """Read a spool that must be whole (its writer has ended) and hold the columns that the protocol gives its stream."""
+    found = read_spool(path, expected_stream=stream)
+    if found.torn_bytes:
+        raise errors.DeviceReplyInvalid(
+            f"{stream} ends with {found.torn_bytes} bytes of a block that was never finished", "it is tried again"
+        )
+    expected: dict[str, str] = {
+        protocol.QUERIES: dict(protocol.QUERY_COLUMNS),
+        protocol.SAMPLES: dict(protocol.sample_columns(top_k)),
+        protocol.OUTPUTS: {"sample": "<u4", "values": "<f4"},
+        protocol.TELEMETRY: dict(protocol.TELEMETRY_COLUMNS),
+        protocol.EVENTS: dict(protocol.EVENT_COLUMNS),
+    }[stream]
+    kinds = {name: np.dtype(kind) for name, kind in expected.items()}
+    if {name: column.dtype for name, column in found.columns.items()} != kinds:
+        raise errors.DeviceReplyInvalid(f"{stream} holds the columns {', '.join(found.columns)[:200]}, which are not the protocol's")
+    return dict(found.columns)
 
 
 def _keep_message(gateway: Gateway, job: Job, fence: int, outcome: protocol.RunOutcome, environment: Environment | None) -> None:

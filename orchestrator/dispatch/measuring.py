@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from agent import protocol
 from agent.protocol import RunOutcome
+from orchestrator.analysis.evaluators import REFERENCE_ABSENT
 from orchestrator.analysis.measure import ANALYSIS_VERSION, Measured, compute
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import Emulation, JobOutcome, Scenario, TaskKind
@@ -19,7 +20,7 @@ from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
 from orchestrator.store.results import replace_metrics
-from orchestrator.store.tables import Attempt, Device, Job, Result
+from orchestrator.store.tables import Attempt, Device, Job, MetricRow, Result
 from orchestrator.store.traces import read_trace
 
 Columns = dict[str, np.ndarray[Any, Any]]
@@ -71,19 +72,27 @@ def remeasure(engine: Engine, artifacts: ArtifactStore, plan: Plan, job_id: str)
 
 
 def remeasure_against_reference(engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job) -> None:
-    """When a tensor task's reference has just been measured, the variants measured before it can be told from it now."""
+    """Call it when ``job`` has its result: what was measured without the reference, and is a tensor task, can be told from it now.
+
+    After the reference that concerns the other variants, after a variant itself: the reference may have ended while it was measured.
+    """
     model = plan.models[job.model]
-    if model.task.kind != TaskKind.TENSOR or job.scenario != Scenario.ACCURACY or job.variant != model.reference:
+    if model.task.kind != TaskKind.TENSOR or job.scenario != Scenario.ACCURACY:
         return
     with read_session(engine) as session:
+        if job.variant != model.reference and not _reference_jobs(session, job, model.reference):
+            return
         waiting = session.exec(
-            select(Job.id).where(
+            select(Job.id)
+            .join(MetricRow, col(MetricRow.job_id) == col(Job.id))
+            .where(
                 col(Job.experiment_id) == job.experiment_id,
                 col(Job.model) == job.model,
                 col(Job.scenario) == Scenario.ACCURACY,
                 col(Job.outcome) == JobOutcome.COMPLETED,
-                col(Job.id) != job.id,
+                col(MetricRow.cause) == REFERENCE_ABSENT,
             )
+            .distinct()
         ).all()
     for job_id in waiting:
         remeasure(engine, artifacts, plan, job_id)
