@@ -17,6 +17,8 @@ from orchestrator.transports import Transport
 
 _COMMAND_TIMEOUT_SECS = 30.0
 _SELF_TEST_TIMEOUT_SECS = 120.0
+#: ``<job_id>.<attempt>``. A device's names become arguments of commands.
+_RUN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,4}")
 _UNSTORABLE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
@@ -64,7 +66,11 @@ class DeviceAgent:
 
     def facts(self) -> dict[str, Any]:
         """The device's conditions and its environment's facts, with a self-test of every runtime."""
-        return self._command("facts", timeout_secs=_SELF_TEST_TIMEOUT_SECS)
+        reply = self._command("facts", timeout_secs=_SELF_TEST_TIMEOUT_SECS)
+        parts = [reply.get(name) for name in ("conditions", "environment", "runtimes")]
+        if not all(isinstance(part, dict) for part in parts) or not all(isinstance(about, dict) for about in reply["runtimes"].values()):
+            raise errors.DeviceReplyInvalid("facts: conditions, environment and runtimes are not told as the protocol has them")
+        return reply
 
     def start(self, run: str, fence: int) -> dict[str, Any]:
         """Start a pushed run; starting it again is harmless. The reply tells the clock's offset, as hello's does."""
@@ -93,9 +99,12 @@ class DeviceAgent:
         found = []
         for item in listed if isinstance(listed, list) else []:
             status = item.get("status") if isinstance(item, dict) else None
-            if not isinstance(status, dict):
+            if not isinstance(status, dict) or status.get("state") not in protocol.RUN_STATES:
                 raise errors.DeviceReplyInvalid("ps: a run without a status")
-            found.append((str(item.get("name")), str(status.get("state"))))
+            name = str(item.get("name"))
+            if not _RUN_NAME.fullmatch(name):
+                raise errors.DeviceReplyInvalid(f"ps: {name[:80]!r} is no name of a run")
+            found.append((name, str(status["state"])))
         return found
 
     # --- reading a run without disturbing it -----------------------------------------------------------------
@@ -120,7 +129,9 @@ class DeviceAgent:
         if data is None:
             return None
         try:
-            outcome = protocol.from_json(protocol.RunOutcome, _storable(data))
+            text = _storable(data)
+            json.loads(text, parse_int=_int64)
+            outcome = protocol.from_json(protocol.RunOutcome, text)
             protocol.to_json(outcome)  # what cannot be written down again (not-a-number, nested without end) is refused here, once
         except (ValueError, RecursionError, errors.RequestInvalid) as error:
             raise errors.DeviceReplyInvalid(
@@ -129,6 +140,10 @@ class DeviceAgent:
         if outcome.status not in protocol.OUTCOME_STATUSES or f"{outcome.job_id}.{outcome.attempt}" != run:
             raise errors.DeviceReplyInvalid(
                 f"the outcome in {run} belongs to {outcome.job_id[:80]}.{outcome.attempt} ({outcome.status[:20]})"
+            )
+        if outcome.protocol != protocol.PROTOCOL_VERSION or outcome.agent_sha256 != self._package.sha256:
+            raise errors.DeviceReplyInvalid(
+                f"{run} was measured by another version of the agent ({outcome.agent_sha256[:12]})", "it is tried again with this one"
             )
         return outcome
 
@@ -181,6 +196,14 @@ class DeviceAgent:
                 reply["error"] if isinstance(reply.get("error"), dict) else {"class": "bug", "message": "no reason given"}
             )
         return reply
+
+
+def _int64(digits: str) -> int:
+    """Every count, size and time of the protocol fits into 64 bits; what does not would fail later, in the arithmetic."""
+    value = int(digits)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{digits[:40]} is more than 64 bits hold")
+    return value
 
 
 def _storable(data: bytes) -> str:
