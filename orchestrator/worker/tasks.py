@@ -27,8 +27,9 @@ def register_tasks(app: Celery, gateway: Gateway) -> None:
         if _same_version(version):
             check_device(gateway, device)
 
-    app.task(drive_job, name=DRIVE)
-    app.task(check, name=CHECK)
+    # Not shared: Celery would otherwise give another app of this process these tasks, bound to this gateway.
+    app.task(drive_job, name=DRIVE, shared=False)
+    app.task(check, name=CHECK, shared=False)
 
 
 def _same_version(version: str) -> bool:
