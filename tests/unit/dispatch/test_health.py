@@ -1,0 +1,154 @@
+"""A device is fit when it is reached, answers, has room, tells a right time and runs a tiny model; and it says why when it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, update
+from sqlmodel import select
+
+from agent.errors import DeviceUnreachable
+from orchestrator import transports
+from orchestrator.dispatch.gateway import Gateway
+from orchestrator.dispatch.health import HealthCheck, check_device
+from orchestrator.domain.states import DeviceHealth
+from orchestrator.store.artifacts import ArtifactStore
+from orchestrator.store.database import read_session, session
+from orchestrator.store.tables import Device, Environment, StateChange
+from tests.unit.dispatch.scripted_device import ScriptedDevice
+
+
+class Bench:
+    def __init__(self, gateway: Gateway, wire: ScriptedDevice) -> None:
+        self.gateway, self.wire = gateway, wire
+
+    def check(self) -> dict[str, HealthCheck]:
+        return {finding.name: finding for finding in check_device(self.gateway, "pi")}
+
+    @property
+    def device(self) -> Device:
+        with read_session(self.gateway.engine) as opened:
+            return opened.exec(select(Device)).one()
+
+    def update(self, **values: Any) -> None:
+        with session(self.gateway.engine) as opened:
+            opened.execute(update(Device).values(**values))
+
+
+@pytest.fixture
+def bench(database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    import time
+
+    wire = ScriptedDevice(clock=time.time)
+    monkeypatch.setitem(transports.TRANSPORTS, "scripted", lambda address: wire)
+    with session(database) as opened:
+        device = Device(
+            name="pi",
+            profile="linux-arm64",
+            gateway="g1",
+            transport="scripted",
+            address={},
+            root="/r",
+            labels={},
+            health=DeviceHealth.UNKNOWN,
+            facts={"machine": "aarch64"},
+            added_at=0.0,
+        )
+        opened.add(device)
+        opened.flush()
+        assert device.id is not None
+        opened.add(Environment(device_id=device.id, name="default", interpreter=["python3"], digest="e", facts={}, checked_at=0.0))
+    return Bench(Gateway(database, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: 500.0), wire)
+
+
+def test_a_device_that_passes_is_good_and_what_was_found_is_kept(bench: Bench) -> None:
+    assert {finding.status for finding in bench.check().values()} == {"ok"}
+    device = bench.device
+    assert (device.health, device.health_reason) == (DeviceHealth.GOOD, "")
+    assert device.facts["machine"] == "aarch64"
+    assert device.facts["conditions"] == {"kernel": "6"}
+    assert abs(device.facts["clock_offset_secs"]) < 5
+    with read_session(bench.gateway.engine) as opened:
+        changes = [(change.old, change.new) for change in opened.exec(select(StateChange)).all()]
+    assert changes == [("unknown", "good")]
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ({"hello": DeviceUnreachable("no route", "plug it in")}, "no route (plug it in)"),
+        ({"hello": b"Traceback"}, "its last words"),
+        (
+            {"facts": {"ok": True, "conditions": {}, "environment": {}, "runtimes": {"onnx": {"available": False, "cause": "no numpy"}}}},
+            "no numpy",
+        ),
+        ({"facts": {"ok": True, "conditions": {}, "environment": {}, "runtimes": []}}, "not told"),
+        ({"ps": b"{}"}, "left behind"),
+    ],
+)
+def test_a_device_that_fails_one_check_is_bad_and_says_why(bench: Bench, answers: dict[str, Any], found: str) -> None:
+    bench.wire.answers |= answers
+    bench.check()
+    assert bench.device.health == DeviceHealth.BAD
+    assert found in bench.device.health_reason
+
+
+def test_a_clock_that_is_wrong_makes_every_trace_wrong(bench: Bench) -> None:
+    bench.wire.clock = lambda: 0.0
+    assert bench.check()["clock"].status == "failed"
+    assert "timedatectl" in bench.device.health_reason
+
+
+def test_a_disk_that_takes_nothing_fails_before_any_job_finds_out(bench: Bench) -> None:
+    bench.gateway.agent_for(bench.device, ["python3"]).push_agent()
+    bench.wire.full = True
+    assert bench.check()["disk"].status == "failed"
+    assert bench.device.health == DeviceHealth.BAD
+
+
+def test_a_device_without_an_environment_is_bad_with_the_command_that_adds_one(bench: Bench) -> None:
+    with session(bench.gateway.engine) as opened:
+        for environment in opened.exec(select(Environment)).all():
+            opened.delete(environment)
+    bench.check()
+    assert "edgematrix env add" in bench.device.health_reason
+
+
+def test_a_device_that_measures_is_left_alone(bench: Bench) -> None:
+    bench.update(lease_job_id="job", health=DeviceHealth.GOOD)
+    assert bench.check() == {}
+    assert bench.wire.asked == []
+    assert bench.device.health == DeviceHealth.GOOD
+
+
+def test_a_check_that_a_job_overtook_says_nothing(bench: Bench) -> None:
+    class Overtaking(dict[str, Any]):
+        def __getitem__(self, command: str) -> Any:
+            if command == "facts":
+                bench.update(lease_job_id="job", fence=9, health=DeviceHealth.GOOD)
+            return super().__getitem__(command)
+
+    bench.wire.answers = Overtaking(bench.wire.answers | {"facts": b"garbage"})
+    assert bench.check() == {}
+    assert bench.device.health == DeviceHealth.GOOD
+
+
+@pytest.mark.parametrize("health", [DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED])
+def test_what_a_person_decided_stays_whatever_a_check_finds(bench: Bench, health: DeviceHealth) -> None:
+    bench.update(health=health, health_reason="fan replaced")
+    bench.check()
+    assert (bench.device.health, bench.device.health_reason) == (health, "fan replaced")
+
+
+def test_runs_left_behind_are_ended_by_the_check(bench: Bench) -> None:
+    runs = [{"name": "old.1", "status": {"state": "running"}}, {"name": "old.2", "status": {"state": "ended"}}]
+    bench.wire.answers["ps"] = {"ok": True, "runs": runs}
+    assert bench.check()["left behind"].status == "warning"
+    assert {command[:2] for command in bench.wire.asked} >= {("cancel", "old.1"), ("clean", "old.2")}
+    assert bench.device.health == DeviceHealth.GOOD
+
+
+def test_an_unknown_device_is_no_crash(bench: Bench) -> None:
+    assert check_device(bench.gateway, "nobody") == ()
