@@ -18,6 +18,7 @@ class Experiment(SQLModel, table=True):
     spec_sha256: str
     plan: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     priority: int = 0
+    max_devices: int | None = None
     submitted_at: float = Field(index=True)
     submitted_by: str
     finished_at: float | None = None
@@ -104,7 +105,11 @@ class MetricRow(SQLModel, table=True):
 
 
 class Device(SQLModel, table=True):
-    """One physical thing, its health and its lease. ``fence`` only ever grows; the device keeps the highest it has seen, too."""
+    """One physical thing, its health and its lease. ``fence`` only ever grows; the device keeps the highest it has seen, too.
+
+    ``health_set_by`` is ``system`` or a person, whose decision no check changes; it ends at ``health_until``, if that is given.
+    ``power_cycle`` says how a hung device is switched off and on, ``power_cycled_at`` when that was last tried in vain.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
@@ -117,6 +122,12 @@ class Device(SQLModel, table=True):
     emulated: str = "none"
     health: str = "unknown"
     health_reason: str = ""
+    health_set_by: str = "system"
+    health_until: float | None = None
+    next_check_at: float | None = None
+    check_asked_at: float | None = None
+    power_cycle: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    power_cycled_at: float | None = None
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     added_at: float
     fence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
@@ -124,8 +135,26 @@ class Device(SQLModel, table=True):
     lease_expires_at: float | None = None
 
 
+class Reservation(SQLModel, table=True):
+    """A person's use of a device: active while ``ended_at`` is None and ``ends_at`` lies ahead. Jobs of others do not start meanwhile."""
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    device_id: int = Field(foreign_key="device.id", index=True)
+    holder: str
+    why: str = ""
+    begins_at: float
+    ends_at: float
+    ended_at: float | None = None
+    ended_by: str | None = None
+    ended_why: str = ""
+
+
 class Environment(SQLModel, table=True):
-    """What runs a model on one device; ``digest`` identifies interpreter, runtimes, numpy and native libraries by content and version."""
+    """What runs a model on one device; ``digest`` identifies interpreter, runtimes, numpy and native libraries by content and version.
+
+    ``golden_digest`` is what this environment answered to the golden models on this device when it was registered; it is compared with
+    itself only. ``bundle_sha256`` names the bundle it came with, if it did.
+    """
 
     __table_args__ = (UniqueConstraint("device_id", "name"),)
 
@@ -136,6 +165,19 @@ class Environment(SQLModel, table=True):
     digest: str
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     checked_at: float
+    golden_digest: str | None = None
+    bundle_sha256: str | None = None
+
+
+class Bundle(SQLModel, table=True):
+    """A self-contained interpreter with its runtimes for devices that have nothing installed; named by its payload's content."""
+
+    sha256: str = Field(primary_key=True)
+    arch: str
+    size_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    manifest: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    built_at: float
+    built_by: str
 
 
 class Artifact(SQLModel, table=True):
