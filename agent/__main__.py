@@ -53,10 +53,11 @@ def _answer(asked: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _start(archive: Optional[Path], root: Path, asked: argparse.Namespace) -> Dict[str, Any]:
-    argv = launch.runner_argv(archive, launch.own_command_line(), sys.argv[0], sys.executable, root, asked.name)
+    archive = launch.need_archive(archive)
     agent_sha256 = device.archive_sha256(archive)
 
     def detach(folder: Path, request: protocol.RunRequest, lock: int) -> None:
+        argv = launch.runner_argv(archive, request.interpreter, root, asked.name)
         launch.detach(root, folder, request, argv, agent_sha256, lock)
 
     return {**device.start(root, asked.name, asked.fence, detach), "utc_unix_secs": time.time()}

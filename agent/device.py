@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import agent
-from agent import fence, layout, locks, protocol
+from agent import fence, launch, layout, locks, protocol
 from agent.errors import DeviceBusy, EdgematrixError, MachineUnsupported, MissingRuntime, RequestInvalid, RunLost, storage_error
 
 Reply = Dict[str, Any]
@@ -271,6 +271,7 @@ def _request(folder: Path, name: str) -> protocol.RunRequest:
     ):
         if not low <= value <= high or (value == 0 and field != "telemetry_hz"):  # not-a-number compares false, too
             raise RequestInvalid(f"{field} is {value}", f"give a number above {low:g} and up to {high:g}")
+    launch.resolved_command(request.interpreter)
     for content in (request.model, request.inputs.content):
         layout.content_path(folder.parent.parent, content.sha256)
     return request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import List, Mapping, Optional, Sequence
 
 import agent
 from agent import host, layout, protocol
-from agent.errors import InternalError
+from agent.errors import InternalError, MissingRuntime
 
 
 def detach(root: Path, folder: Path, request: protocol.RunRequest, runner_argv: Sequence[str], agent_sha256: str, lock: int) -> None:
@@ -48,34 +49,30 @@ def running_archive() -> Optional[Path]:
     return Path(os.path.abspath(archive)) if archive is not None else None
 
 
-def runner_argv(archive: Optional[Path], command_line: Sequence[str], script: str, executable: str, root: Path, name: str) -> List[str]:
-    """Return the command of a run's runner, in this same interpreter and from this same agent.
-
-    ``command_line`` is this process' own, ``script`` its first argument of ours. Raises :class:`InternalError` outside a zipapp:
-    only that has a digest.
-    """
+def need_archive(archive: Optional[Path]) -> Path:
+    """Return the zipapp; raise :class:`InternalError` outside one: only that has a digest."""
     if archive is None:
         raise InternalError("runs are started by the zipapp, not from a folder of sources", "build it: orchestrator.dispatch.agent_package")
-    return [*interpreter_argv(command_line, script, executable), str(archive), "runner", name, "--root", str(root)]
+    return archive
 
 
-def interpreter_argv(command_line: Sequence[str], script: str, executable: str) -> List[str]:
-    """Return how this interpreter was called: everything before the script, which may begin with a loader (``ld-linux … python3``).
+def runner_argv(archive: Path, interpreter: Sequence[str], root: Path, name: str) -> List[str]:
+    """Return the command of a run's runner, from this same agent under the request's interpreter.
 
-    A bare command name becomes ``executable``: a detached process must not depend on PATH.
+    The command itself becomes an absolute path: a detached process must not depend on PATH.
     """
-    argv = list(command_line[: command_line.index(script)]) if script in command_line else []
-    if not argv or os.sep not in argv[0]:
-        argv = [executable, *argv[1:]]
-    return [os.path.abspath(argv[0]), *argv[1:]]
+    return [resolved_command(interpreter), *interpreter[1:], str(archive), "runner", name, "--root", str(root)]
 
 
-def own_command_line() -> List[str]:
-    """Return this process' command line as the kernel has it; empty where it does not tell."""
-    try:
-        return [os.fsdecode(part) for part in Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]]
-    except OSError:
-        return []
+def resolved_command(interpreter: Sequence[str]) -> str:
+    """Return the absolute path of the interpreter's first word. Raises :class:`MissingRuntime` where there is no such command."""
+    found = shutil.which(interpreter[0]) if interpreter else None
+    if found is None:
+        raise MissingRuntime(
+            f"this device has no command {interpreter[0] if interpreter else ''!r} to run a model with",
+            "register the environment anew with an interpreter that exists: edgematrix env add",
+        )
+    return os.path.abspath(found)
 
 
 def _environment() -> Mapping[str, str]:

@@ -31,7 +31,7 @@ from agent.errors import RequestInvalid
 from agent.steps import STEP_PARAMETERS as STEP_PARAMETERS
 from agent.steps import check_steps as check_steps
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_STREAM_BYTES = 4 * 1024 * 1024 * 1024
@@ -152,7 +152,11 @@ class LoadSettings:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the orchestrator asks of the agent: one attempt of one job."""
+    """What the orchestrator asks of the agent: one attempt of one job.
+
+    ``interpreter`` is the environment's whole command prefix, with which the runner is started. The agent cannot find it out by itself:
+    under user-mode emulation the kernel's files show the command without its emulator, and the model would run on the native CPU.
+    """
 
     protocol: int
     job_id: str
@@ -167,6 +171,7 @@ class RunRequest:
     steps: List[Dict[str, Any]]
     settings: Settings
     load: LoadSettings
+    interpreter: List[str]
     timeout_secs: float
     class_count: Optional[int] = None
     top_k: int = 5

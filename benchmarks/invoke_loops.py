@@ -44,7 +44,7 @@ def _measure(arguments: dict[str, Any], scratch: Path) -> dict[str, Any]:
     load = protocol.LoadSettings(
         warmup_min_secs=WARMUP_SECS, warmup_runs=3, min_duration_secs=arguments["secs"], min_query_count=10, max_duration_secs=60.0
     )
-    request = latency_request("bench", model, arguments["runtime"], inputs_ref, load, arguments["steps"], telemetry_hz=0.0)
+    request = latency_request("bench", model, arguments["runtime"], inputs_ref, load, arguments["steps"], 0.0, [sys.executable])
     runtime = create(request.runtime, request.settings)
     runtime.load(model)
     samples = list(np.load(scratch / "inputs.npy"))

@@ -25,7 +25,7 @@ def measure(plan: Plan) -> Figure:
     runs = AgentRuns(LITERT_PYTHON, plan.scratch / "peer")
     inputs_file = plan.scratch / "peer.npy"
     inputs = random_inputs(inputs_file, (192, 192, 8), "int8", 4, plan.seed)
-    request = latency_request("bench", HEAVY_MODEL, "tflite", inputs, LOAD, [], telemetry_hz=10.0)
+    request = latency_request("bench", HEAVY_MODEL, "tflite", inputs, LOAD, [], 10.0, [str(LITERT_PYTHON)])
     runs.push(HEAVY_MODEL, request.model)
     runs.push(inputs_file, inputs.content)
     result_file = plan.scratch / "peer.json"

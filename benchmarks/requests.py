@@ -37,8 +37,9 @@ def latency_request(
     load: protocol.LoadSettings,
     steps: list[dict[str, Any]],
     telemetry_hz: float,
+    interpreter: list[str],
 ) -> protocol.RunRequest:
-    """Return the request of one latency run on one thread."""
+    """Return the request of one latency run on one thread, its runner started by ``interpreter``."""
     return protocol.RunRequest(
         protocol=protocol.PROTOCOL_VERSION,
         job_id=job_id,
@@ -53,6 +54,7 @@ def latency_request(
         steps=steps,
         settings=protocol.Settings(num_threads=1, graph_optimization="all" if runtime == "onnx" else None),
         load=load,
+        interpreter=interpreter,
         timeout_secs=300.0,
         telemetry_hz=telemetry_hz,
     )

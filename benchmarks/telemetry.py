@@ -26,7 +26,7 @@ def measure(plan: Plan) -> Figure:
     inputs_file = plan.scratch / "telemetry.npy"
     inputs = random_inputs(inputs_file, (8, 8, 1), "float32", 64, plan.seed)
     model = DIGITS / "onnx_fp32.onnx"
-    off_request = latency_request("bench", model, "onnx", inputs, LOAD, [], telemetry_hz=0.0)
+    off_request = latency_request("bench", model, "onnx", inputs, LOAD, [], 0.0, [str(AGENT_PYTHON)])
     on_request = dataclasses.replace(off_request, telemetry_hz=HERTZ)
     runs.push(model, off_request.model)
     runs.push(inputs_file, inputs.content)

@@ -97,9 +97,13 @@ def _hold(gateway: Gateway, job_id: str, fence: int) -> _Held | None:
     return _Held(job, device, experiment, Plan.model_validate(experiment.plan), environment, fence)
 
 
+def _interpreter(held: _Held) -> list[str]:
+    """The environment's command prefix; a job whose environment is gone has ended, and any Python cleans up after it."""
+    return held.environment.interpreter if held.environment else ["python3"]
+
+
 def _agent(gateway: Gateway, held: _Held) -> DeviceAgent:
-    interpreter = held.environment.interpreter if held.environment else ["python3"]
-    return gateway.agent_for(held.device, interpreter)
+    return gateway.agent_for(held.device, _interpreter(held))
 
 
 def _step(gateway: Gateway, held: _Held) -> None:
@@ -130,7 +134,7 @@ def _start(gateway: Gateway, held: _Held) -> None:
     for sha256, size_bytes in ((variant.info.sha256, variant.info.size_bytes), (inputs.sha256, inputs.size_bytes)):
         agent.push_content(sha256, size_bytes, lambda sha256=sha256: gateway.artifacts.local_path(sha256))  # type: ignore[misc]
     # A run that an earlier drive started and could not note down is found here: start is idempotent under the same job.
-    agent.push_request(held.run, build_request(held.plan, held.job, held.job.attempts, held.fence))
+    agent.push_request(held.run, build_request(held.plan, held.job, _interpreter(held), held.job.attempts, held.fence))
     try:
         started = agent.start(held.run, held.fence)
     except DeviceBusy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agent import protocol
 from orchestrator.domain.plan import Plan, PlannedModel, PlannedVariant
 from orchestrator.domain.states import Scenario, TaskKind
@@ -14,8 +16,8 @@ def planned_variant(plan: Plan, job: Job) -> tuple[PlannedModel, PlannedVariant]
     return model, model.variants[job.variant]
 
 
-def build_request(plan: Plan, job: Job, attempt: int, fence: int) -> protocol.RunRequest:
-    """Build the request for one attempt."""
+def build_request(plan: Plan, job: Job, interpreter: Sequence[str], attempt: int, fence: int) -> protocol.RunRequest:
+    """Build the request for one attempt; ``interpreter`` is the command prefix of the job's environment on its device."""
     model, variant = planned_variant(plan, job)
     scenario = plan.scenarios[Scenario(job.scenario)]
     inputs = model.dataset.inputs
@@ -42,6 +44,7 @@ def build_request(plan: Plan, job: Job, attempt: int, fence: int) -> protocol.Ru
             min_query_count=scenario.min_query_count,
             max_duration_secs=scenario.max_duration_secs,
         ),
+        interpreter=list(interpreter),
         timeout_secs=plan.limits.timeout_secs,
         class_count=model.dataset.info.class_count if is_accuracy else None,
         top_k=model.task.top_k,

@@ -74,6 +74,7 @@ class DeviceFolder:
             "steps": [],
             "settings": Settings(),
             "load": LoadSettings(0.0, 3, 0.05, 20, 5.0),
+            "interpreter": [sys.executable],
             "timeout_secs": 60.0,
         }
         fields.update(changes)

@@ -42,6 +42,7 @@ REQUEST = RunRequest(
     steps=[{"kind": "normalize", "mean": [1, 2.5], "std": 3}],
     settings=Settings(2, "cpu", "all"),
     load=LoadSettings(),
+    interpreter=["python3"],
     timeout_secs=60,
 )
 REPORT = RunnerReport(
