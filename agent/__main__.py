@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, NoReturn, Optional, Sequence
 
-from agent import device, launch, layout, protocol
+from agent import content, device, launch, layout, protocol
 from agent.errors import EdgematrixError, InternalError, RequestInvalid
 
 
@@ -41,9 +41,13 @@ def _answer(asked: argparse.Namespace) -> Dict[str, Any]:
         return device.facts(archive)
     root = _root(asked.root)
     if asked.command == "contents":
-        return device.contents(root)
+        return content.contents(root)
     if asked.command == "verify":
-        return device.verify(root, asked.sha256)
+        return content.verify(root, asked.sha256)
+    if asked.command == "join":
+        return content.join(root, asked.sha256, asked.parts)
+    if asked.command == "prune":
+        return content.prune(root, frozenset(asked.keep), asked.unused_secs, asked.max_bytes, time.time())
     if asked.command == "ps":
         return device.ps(root)
     if asked.command == "start":
@@ -94,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, told in (
         ("contents", "list models and inputs on this device"),
         ("verify", "check one of them against its digest, and remove it when it is wrong"),
+        ("join", "make one content file of its parts, and say which of them are missing or damaged"),
+        ("prune", "remove content that was not used for long, or the longest unused above a size"),
         ("ps", "list all runs on this device"),
         ("start", "start a pushed run"),
         ("status", "what is true of a run; a higher fence adopts it"),
@@ -102,13 +108,19 @@ def _parser() -> argparse.ArgumentParser:
         ("runner", "internal: what the supervisor starts"),
     ):
         command = commands.add_parser(name, help=told)
-        if name == "verify":
+        if name in ("verify", "join"):
             command.add_argument("sha256")
-        elif name not in ("contents", "ps"):
+        elif name not in ("contents", "prune", "ps"):
             command.add_argument("name")
         command.add_argument("--root", required=True)
         if name in ("start", "status", "cancel", "clean"):
             command.add_argument("--fence", type=int, required=True)
+        if name == "join":
+            command.add_argument("--parts", type=int, required=True)
+        if name == "prune":
+            command.add_argument("--keep", nargs="*", default=[])
+            command.add_argument("--unused-secs", type=float)
+            command.add_argument("--max-bytes", type=int)
         if name == "runner":
             command.add_argument("--supervisor", type=int, required=True)
     return parser

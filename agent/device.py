@@ -97,34 +97,6 @@ def archive_sha256(archive: Optional[Path]) -> str:
     return hashlib.sha256(archive.read_bytes()).hexdigest() if archive is not None else ""
 
 
-# --- content -------------------------------------------------------------------------------------------------
-
-
-def contents(root: Path) -> Reply:
-    """List the content on this device by the names it goes by; whether it is what its name says is for ``verify`` and for every start."""
-    found = []
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(layout.content_path(root, "0" * 64).parent):
-            if layout.is_sha256(entry.name) and entry.is_file(follow_symlinks=False):
-                found.append({"sha256": entry.name, "size_bytes": entry.stat(follow_symlinks=False).st_size})
-    return {"content": sorted(found, key=lambda item: str(item["sha256"]))}
-
-
-def verify(root: Path, sha256: str) -> Reply:
-    """Read a content file and say whether it is there and is what its name says; a wrong one is removed."""
-    path = layout.content_path(root, sha256)
-    found = layout.file_digest(path)
-    if found is None:
-        return {"present": False, "valid": False, "size_bytes": 0}
-    if found.sha256 == sha256:
-        return {"present": True, "valid": True, "size_bytes": found.size_bytes}
-    try:
-        os.unlink(path)
-    except OSError as error:
-        raise storage_error(error, path) from error
-    return {"present": False, "valid": False, "size_bytes": found.size_bytes}
-
-
 # --- runs ----------------------------------------------------------------------------------------------------
 
 

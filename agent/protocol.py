@@ -38,6 +38,9 @@ MAX_STREAM_BYTES = 4 * 1024 * 1024 * 1024
 
 AGENTS_FOLDER = "agents"
 CONTENT_FOLDER = "content"
+#: Content that is still on its way lies in ``content/<sha256>.parts/``, as files ``<index, six digits>-<sha256 of the part>``.
+PARTS_SUFFIX = ".parts"
+BUNDLES_FOLDER = "bundles"
 JOBS_FOLDER = "jobs"
 FENCE_FILE = "fence.json"
 FENCE_LOCK_FILE = "fence.lock"

@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import agent
 from agent import conditions, fence, host, layout, locks, protocol, verdict
+from agent.content import mark_used
 from agent.environment import environment_facts
 from agent.errors import DigestMismatch, EdgematrixError, InternalError, RunOrphaned, RunTimeout, storage_error
 from agent.host import HostFiles, try_text
@@ -306,6 +307,7 @@ def _verify(path: Path, expected: protocol.ContentRef) -> None:
             f"content {expected.sha256} ({expected.size_bytes} bytes) was {found.sha256} ({found.size_bytes} bytes) here and was removed",
             "push it and start a new attempt; see the device's storage when this repeats",
         )
+    mark_used(path)
 
 
 def _serializable(outcome: protocol.RunOutcome) -> protocol.RunOutcome:

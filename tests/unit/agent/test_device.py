@@ -124,23 +124,7 @@ def test_a_wrong_call_is_answered_as_a_record_with_the_usage(agent: Agent) -> No
         assert "usage" in error["remedy"]
 
 
-# --- content -------------------------------------------------------------------------------------------------
-
-
-def test_content_is_listed_verified_and_removed_when_wrong(device: Any) -> None:
-    good, bad = device.content(b"good"), device.content(b"bad")
-    layout.content_path(device.root, bad.sha256).write_bytes(b"worse")
-    (device.root / "content" / "half.part").write_bytes(b"x")
-    listed = commands.contents(device.root)["content"]
-    assert {item["sha256"] for item in listed} == {good.sha256, bad.sha256}
-    assert commands.verify(device.root, good.sha256) == {"present": True, "valid": True, "size_bytes": 4}
-    assert not commands.verify(device.root, bad.sha256)["valid"]
-    assert [item["sha256"] for item in commands.contents(device.root)["content"]] == [good.sha256]
-    assert not commands.verify(device.root, bad.sha256)["present"]
-
-
-def test_a_device_without_content_or_root_has_none(tmp_path: Path) -> None:
-    assert commands.contents(tmp_path / "no")["content"] == []
+def test_a_device_without_a_root_has_no_runs_and_gets_none_by_being_asked(tmp_path: Path) -> None:
     assert commands.ps(tmp_path / "no") == {"fence": 0, "runs": []}
     assert not (tmp_path / "no").exists()
 
