@@ -13,10 +13,13 @@ from typing import Any
 
 from agent import errors, protocol
 from orchestrator.dispatch.agent_package import AgentPackage
+from orchestrator.dispatch.push import PART_BYTES, PartedPush
 from orchestrator.transports import Transport
 
 _COMMAND_TIMEOUT_SECS = 30.0
 _SELF_TEST_TIMEOUT_SECS = 120.0
+#: Reading and writing a large file once on a slow SD card.
+_JOIN_TIMEOUT_SECS = 300.0
 #: ``<job_id>.<attempt>``. A device's names become arguments of commands.
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,4}")
 _UNSTORABLE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
@@ -30,6 +33,15 @@ class RunProgress:
     done: int
     total: int
     seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What pruning a device removed (files and folders), and how many bytes of prunable things are left."""
+
+    removed: int
+    freed_bytes: int
+    left_bytes: int
 
 
 class DeviceAgent:
@@ -49,11 +61,45 @@ class DeviceAgent:
         if self.transport.size_of(target) != self._package.path.stat().st_size:
             self.transport.put(self._package.path, target)
 
-    def push_content(self, sha256: str, size_bytes: int, source: Callable[[], Path]) -> None:
-        """Put a file on the device under its digest, once. The supervisor verifies the digest before each run and removes what is wrong."""
+    def push_content(
+        self, sha256: str, size_bytes: int, source: Callable[[], Path], out_of_time: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Put a file on the device under its digest, once. False when ``out_of_time`` before all of it was there: call again to go on.
+
+        The supervisor verifies the digest before each run and removes what is wrong. Large files go in parts and need :meth:`push_agent`
+        first, since the agent joins them.
+        """
         target = self._path(protocol.CONTENT_FOLDER, sha256)
-        if self.transport.size_of(target) != size_bytes:
+        if self.transport.size_of(target) == size_bytes:
+            return True
+        if size_bytes <= PART_BYTES:
             self.transport.put(source(), target)
+            return True
+        push = PartedPush(self.transport, self._path(protocol.CONTENT_FOLDER), sha256, size_bytes)
+        return push.send(source(), lambda parts: self._join(sha256, parts), out_of_time)
+
+    def _join(self, sha256: str, parts: int) -> list[int]:
+        reply = self._command("join", sha256, "--parts", str(parts), "--root", self.root, timeout_secs=_JOIN_TIMEOUT_SECS)
+        missing = reply.get("missing")
+        if reply.get("joined") is True:
+            return []
+        if not isinstance(missing, list) or not missing or not all(isinstance(index, int) and 0 <= index < parts for index in missing):
+            raise errors.DeviceReplyInvalid("join: neither joined nor any part missing")
+        return missing
+
+    def prune(self, keep: Sequence[str], unused_secs: float | None, max_bytes: int | None) -> PruneReport:
+        """Remove agents, content and bundles nobody used for ``unused_secs``, and the longest unused above ``max_bytes``.
+
+        What is named in ``keep`` (digests) and this agent stay. Raises :class:`agent.errors.DeviceBusy` while a run lies on the device.
+        """
+        arguments = ["prune", "--root", self.root, "--keep", self._package.sha256, *keep]
+        arguments += [] if unused_secs is None else ["--unused-secs", repr(float(unused_secs))]
+        arguments += [] if max_bytes is None else ["--max-bytes", str(max_bytes)]
+        reply = self._command(*arguments)
+        told = [number for name in ("removed", "freed_bytes", "left_bytes") if isinstance(number := reply.get(name), int) and number >= 0]
+        if len(told) != 3:
+            raise errors.DeviceReplyInvalid("prune: does not tell what was removed")
+        return PruneReport(*told)
 
     def push_request(self, run: str, request: protocol.RunRequest) -> None:
         self.transport.put_bytes(protocol.to_json(request).encode(), self._path(protocol.JOBS_FOLDER, run, protocol.REQUEST_FILE))

@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from sqlalchemy import update
@@ -34,6 +35,10 @@ _LOOK_AGAIN_MIN_SECS = 0.25
 _LOOK_AGAIN_MAX_SECS = 5.0
 #: A run whose progress stands still for this long is asked for by a command; before that, only its files are read.
 _STALL_SECS = 8.0
+
+
+#: How long one drive pushes; what is left goes with the next nudge, under a renewed lease.
+_PUSH_SECS = 5.0
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,11 @@ def _start(gateway: Gateway, held: _Held) -> None:
     inputs = held.plan.models[held.job.model].dataset.inputs
     agent = _agent(gateway, held)
     agent.push_agent()
+    until = gateway.clock() + _PUSH_SECS
     for sha256, size_bytes in ((variant.info.sha256, variant.info.size_bytes), (inputs.sha256, inputs.size_bytes)):
-        agent.push_content(sha256, size_bytes, lambda sha256=sha256: gateway.artifacts.local_path(sha256))  # type: ignore[misc]
+        source = partial(gateway.artifacts.local_path, sha256)
+        if not agent.push_content(sha256, size_bytes, source, lambda: gateway.clock() > until):
+            return _look_again(gateway, held, dict(held.job.progress or {}), 0.0)
     # A run that an earlier drive started and could not note down is found here: start is idempotent under the same job.
     agent.push_request(held.run, build_request(held.plan, held.job, _interpreter(held), held.job.attempts, held.fence))
     try:
