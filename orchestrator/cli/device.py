@@ -6,43 +6,13 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import device_add, device_clean, device_trust
 from orchestrator.cli.exit_codes import ExitCode
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Add, list, show and check devices.")
-
-
-@app.command()
-def add(
-    name: Annotated[str, typer.Argument(help="A name of its own.", show_default=False)],
-    profile: Annotated[
-        str | None,
-        typer.Option(help="The kind of board; this computer's when absent. 'edgematrix profile list' shows them.", show_default=False),
-    ] = None,
-    root: Annotated[
-        str | None, typer.Option(help="The device's folder; below this installation's home when absent.", show_default=False)
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE, may be repeated; device expressions see it as label.KEY.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Add a device that this gateway reaches as local processes."""
-    from orchestrator.cli.output import message, print_json
-    from orchestrator.service import devices
-    from orchestrator.service.context import open_context
-
-    labels = {}
-    for item in label or ():
-        key, separator, value = item.partition("=")
-        if not separator or not key:
-            raise typer.BadParameter(f"'{item}' is not KEY=VALUE", param_hint="--label")
-        labels[key] = value
-    view = devices.add_local_device(open_context(), name, profile, labels, root)
-    if as_json:
-        print_json(view)
-    else:
-        message(f"device {view.name} added; next: edgematrix env add default --python PATH --device {view.name}")
-        message(f"then: edgematrix device check {view.name}")
+app.command("add")(device_add.add)
+app.command("trust")(device_trust.trust)
+app.command("clean")(device_clean.clean)
 
 
 @app.command("list")
@@ -67,12 +37,12 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print one
             "no" if item.emulated == "none" else f"EMULATED {item.emulated}",
             item.running_job or "idle",
             ", ".join(item.environments),
-            f"{item.gateway} ({item.transport})",
+            f"{item.gateway}: {item.where}",
             ", ".join(f"{key}={value}" for key, value in item.labels.items()),
         )
         for item in found
     ]
-    print_table(None, ("device", "profile", "health", "emulated", "running", "environments", "gateway", "labels"), rows)
+    print_table(None, ("device", "profile", "health", "emulated", "running", "environments", "gateway: where", "labels"), rows)
 
 
 @app.command()

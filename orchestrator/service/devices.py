@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +36,10 @@ class NameTaken(ConfigurationError):
     code = "name_taken"
 
 
+class EmulationUnmarked(ConfigurationError):
+    code = "emulation_unmarked"
+
+
 def list_profiles() -> list[DeviceProfile]:
     """Every kind of board edgematrix knows, by name."""
     return load_profiles()
@@ -53,7 +58,7 @@ def list_devices(context: Context) -> list[DeviceView]:
 def get_device(context: Context, name: str) -> DeviceView:
     """One device; :class:`UnknownName` names those there are."""
     with read_session(context.engine) as session:
-        return _view(session, _device(session, name))
+        return _view(session, find_device(session, name))
 
 
 def add_local_device(
@@ -63,8 +68,7 @@ def add_local_device(
     chosen = load_profile(profile or _profile_of_this_computer())
     now = context.clock()
     with open_session(context.engine) as session:
-        if session.exec(select(Device).where(col(Device.name) == name)).first():
-            raise NameTaken(f"there is a device {name!r} already", "edgematrix device list")
+        refuse_taken(session, name)
         device = Device(
             name=name,
             profile=chosen.name,
@@ -117,17 +121,21 @@ def get_environment(context: Context, name: str, device: str = THIS_COMPUTER) ->
     )
 
 
-def add_environment(context: Context, name: str, interpreter: list[str], device: str = THIS_COMPUTER) -> EnvironmentView:
+def add_environment(
+    context: Context, name: str, interpreter: list[str], device: str = THIS_COMPUTER, bundle_sha256: str | None = None
+) -> EnvironmentView:
     """Register (or renew) an environment: its interpreter is run once, its runtimes must pass their self-test.
 
-    Raises :class:`agent.errors.MissingRuntime` with each runtime's cause when none does.
+    Raises :class:`agent.errors.MissingRuntime` with each runtime's cause when none does, :class:`EmulationUnmarked` for an emulator on a
+    device that does not say it is emulated.
     """
     if device == THIS_COMPUTER:
         _ensure_registered(context)
         # The worker has another working folder. Not resolved further: a virtual environment's python is a link, and knows itself by it.
         interpreter = [os.path.abspath(word) if "/" in word and os.path.exists(word) else word for word in interpreter]
     with read_session(context.engine) as session:
-        row = _device(session, device)
+        row = find_device(session, device)
+    _refuse_unmarked_emulation(row, interpreter)
     gateway = context.gateway()
     try:
         facts = _facts(gateway, row, interpreter)
@@ -141,14 +149,26 @@ def add_environment(context: Context, name: str, interpreter: list[str], device:
             "digest": str(facts["digest"]),
             "facts": facts,
             "checked_at": context.clock(),
+            "bundle_sha256": bundle_sha256,
         }
         if environment is None:
             environment = Environment(device_id=_key(row), name=name, **values)
         else:
             environment.sqlmodel_update(values)
         session.add(environment)
+        # What device expressions call `arch`: the interpreter's own word, since a kernel may run programs of several machines.
+        kept = session.get_one(Device, row.id)
+        kept.facts = {**kept.facts, "machine": facts["machine"]}
         session.flush()
         return _environment_view(environment, row)
+
+
+def _refuse_unmarked_emulation(device: Device, interpreter: list[str]) -> None:
+    if device.emulated == "none" and any(os.path.basename(word).startswith("qemu-") for word in interpreter):
+        raise EmulationUnmarked(
+            f"{' '.join(interpreter)} runs under an emulator, and {device.name} is registered as real hardware",
+            "register an emulated device of its own: edgematrix device add NAME --emulated cpu",
+        )
 
 
 def _facts(gateway: Gateway, device: Device, interpreter: list[str]) -> dict[str, Any]:
@@ -202,7 +222,20 @@ def _profile_of_this_computer() -> str:
     return "linux-arm64" if platform.machine() in ("aarch64", "arm64") else "linux-x86_64"
 
 
-def _device(session: Session, name: str) -> Device:
+def device_row(context: Context, name: str) -> Device:
+    """The row of one device, read only; :class:`UnknownName` names those there are."""
+    with read_session(context.engine) as session:
+        return find_device(session, name)
+
+
+def refuse_taken(session: Session, name: str) -> None:
+    """Raise :class:`NameTaken` when a device has that name already."""
+    if session.exec(select(Device).where(col(Device.name) == name)).first():
+        raise NameTaken(f"there is a device {name!r} already", "edgematrix device list")
+
+
+def find_device(session: Session, name: str) -> Device:
+    """The row of one device in this session; :class:`UnknownName` names those there are."""
     device = session.exec(select(Device).where(col(Device.name) == name)).first()
     if device is None:
         known = session.exec(select(Device.name).order_by(col(Device.name))).all()
@@ -223,6 +256,7 @@ def _view(session: Session, device: Device) -> DeviceView:
         profile=device.profile,
         gateway=device.gateway,
         transport=device.transport,
+        where=where(device.address),
         health=device.health,
         health_reason=device.health_reason,
         emulated=device.emulated,
@@ -243,6 +277,15 @@ def _environment_view(environment: Environment, device: Device) -> EnvironmentVi
     return EnvironmentView(
         environment.name, device.name, tuple(environment.interpreter), environment.digest, runtimes, dict(environment.facts)
     )
+
+
+def where(address: Mapping[str, Any]) -> str:
+    """An address as a person writes it: ``user@host:port``; an IPv6 address in brackets."""
+    if not address.get("host"):
+        return "this computer"
+    host = f"[{address['host']}]" if ":" in address["host"] else address["host"]
+    user = f"{address['user']}@" if address.get("user") else ""
+    return f"{user}{host}" + (f":{address['port']}" if address.get("port") else "")
 
 
 def _key(device: Device) -> int:

@@ -79,10 +79,13 @@ class DryRunView:
 
 @dataclass(frozen=True)
 class DeviceView:
+    """``where`` says how it is reached: ``user@host:port``, or ``this computer``."""
+
     name: str
     profile: str
     gateway: str
     transport: str
+    where: str
     health: str
     health_reason: str
     emulated: str
