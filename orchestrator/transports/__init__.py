@@ -8,12 +8,14 @@ from typing import Any
 from agent.errors import RequestInvalid
 from orchestrator.transports.base import CommandResult, Transport
 from orchestrator.transports.local import LocalTransport
+from orchestrator.transports.ssh import SshTransport
 
 __all__ = ["TRANSPORTS", "CommandResult", "Transport", "open_transport"]
 
 #: Name → how to open it from a device's address. Adding a way to reach a device is one file and one line here.
 TRANSPORTS: dict[str, Callable[[Mapping[str, Any]], Transport]] = {
     "local": lambda address: LocalTransport(),
+    "ssh": lambda address: SshTransport(address),
 }
 
 

@@ -33,7 +33,7 @@ class Transport(ABC):
         """Run a command to its end. ``argv`` is passed as a list; no shell sees it."""
 
     @abstractmethod
-    def put(self, source: Path, target: str) -> None:
+    def put(self, source: Path, target: str, *, executable: bool = False) -> None:
         """Copy a local file to the device; the target appears whole or not at all. Folders above it are made."""
 
     @abstractmethod

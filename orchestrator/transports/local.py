@@ -48,10 +48,10 @@ class LocalTransport(Transport):
                 ) from error
             return CommandResult(ended.returncode, _head(stdout, max_output_bytes), _head(stderr, max_output_bytes))
 
-    def put(self, source: Path, target: str) -> None:
+    def put(self, source: Path, target: str, *, executable: bool = False) -> None:
         # Opened first: that our own file cannot be read is not the device's fault.
         with source.open("rb") as data:
-            _replace(Path(target), lambda file: shutil.copyfileobj(data, file, 1024 * 1024))
+            _replace(Path(target), lambda file: shutil.copyfileobj(data, file, 1024 * 1024), 0o700 if executable else 0o600)
 
     def put_bytes(self, data: bytes, target: str) -> None:
         _replace(Path(target), lambda file: file.write(data))
@@ -86,13 +86,14 @@ def _head(file: IO[bytes], max_bytes: int) -> bytes:
     return file.read(max_bytes)
 
 
-def _replace(target: Path, fill: Callable[[IO[bytes]], object]) -> None:
+def _replace(target: Path, fill: Callable[[IO[bytes]], object], mode: int = 0o600) -> None:
     with _write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".incoming-", delete=False) as file:
             try:
                 fill(file)
                 file.flush()
+                os.fchmod(file.fileno(), mode)
                 os.replace(file.name, target)
             except BaseException:
                 os.unlink(file.name)

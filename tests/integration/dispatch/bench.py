@@ -44,9 +44,9 @@ class Wire(Transport):
         self._count("run")
         return self._real.run(argv, timeout_secs=timeout_secs, max_output_bytes=max_output_bytes)
 
-    def put(self, source: Path, target: str) -> None:
+    def put(self, source: Path, target: str, *, executable: bool = False) -> None:
         self._count("put")
-        self._real.put(source, target)
+        self._real.put(source, target, executable=executable)
 
     def put_bytes(self, data: bytes, target: str) -> None:
         self._count("put_bytes")

@@ -50,7 +50,7 @@ class ScriptedDevice(Transport):
             answer = json.dumps(answer).encode()
         return CommandResult(0, answer[:max_output_bytes], b"its last words")
 
-    def put(self, source: Path, target: str) -> None:
+    def put(self, source: Path, target: str, *, executable: bool = False) -> None:
         self.put_bytes(source.read_bytes(), target)
 
     def put_bytes(self, data: bytes, target: str) -> None:

@@ -39,7 +39,7 @@ class CountingWire(Transport):
     def run(self, argv: Sequence[str], *, timeout_secs: float, max_output_bytes: int) -> CommandResult:
         raise NotImplementedError
 
-    def put(self, source: Path, target: str) -> None:
+    def put(self, source: Path, target: str, *, executable: bool = False) -> None:
         raise NotImplementedError
 
     def read_from(self, path: str, offset: int, max_bytes: int) -> bytes | None:

@@ -1,0 +1,209 @@
+"""Files on a host over SFTP: whole or not at all, pipelined, and never more than was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import posixpath
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import paramiko
+from paramiko.message import Message
+
+from agent.errors import DeviceReplyInvalid, DeviceUnreachable, DiskFull, EdgematrixError, FolderUnwritable
+from orchestrator.transports.ssh_errors import LinkLost
+
+#: A host that does not answer one request of a transfer for so long is taken as lost.
+REPLY_TIMEOUT_SECS = 20.0
+_BLOCK_BYTES = 32768
+_EXTENDED, _EXTENDED_REPLY = 200, 201
+_READ_ONLY = 1
+
+
+class SshFiles:
+    """The SFTP session of one connection. Not for several threads at once: the caller sees to that."""
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        try:
+            session = paramiko.SFTPClient.from_transport(transport)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            if not transport.is_active():
+                raise LinkLost("the connection broke while SFTP was opened", "it is tried again") from error
+            raise DeviceUnreachable(
+                f"the host offers no SFTP: {error}", "add `Subsystem sftp internal-sftp` to its sshd_config and restart its SSH server"
+            ) from error
+        if session is None:
+            raise LinkLost("the connection broke while SFTP was opened", "it is tried again")
+        self._sftp = session
+        self._channel = session.get_channel()
+        if self._channel is not None:
+            self._channel.settimeout(REPLY_TIMEOUT_SECS)
+
+    def put(self, data: IO[bytes], size_bytes: int, target: str, executable: bool) -> None:
+        """Write to a temporary name beside ``target``, then rename over it. Missing folders are made."""
+        temporary = posixpath.join(posixpath.dirname(target), f".incoming-{secrets.token_hex(8)}")
+        with self._write_errors(target, size_bytes):
+            file = self._create(temporary)
+            try:
+                with file:
+                    file.set_pipelined(True)
+                    while block := data.read(_BLOCK_BYTES):
+                        file.write(block)
+                    file.chmod(0o700 if executable else 0o600)
+                self._rename(temporary, target)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._sftp.remove(temporary)
+                raise
+
+    def read_from(self, path: str, offset: int, max_bytes: int) -> bytes | None:
+        """At most ``max_bytes`` from ``offset``; None when there is no such file."""
+        with self._read_errors(path):
+            size = self.size_of(path)
+            if size is None:
+                return None
+            count = min(max_bytes, max(0, size - offset))
+            if count == 0:
+                return b""
+            with self._sftp.file(path, "rb") as file:
+                file.seek(offset)
+                if count > _BLOCK_BYTES:
+                    file.prefetch(offset + count)
+                found = bytearray()
+                while len(found) < count:
+                    block = file.read(min(_BLOCK_BYTES, count - len(found)))
+                    if not block:
+                        break
+                    found += block
+                return bytes(found[:max_bytes])
+
+    def size_of(self, path: str) -> int | None:
+        """The size of a regular file, None when there is none. Raises :class:`DeviceReplyInvalid` for a link, a folder or a pipe."""
+        with self._read_errors(path):
+            try:
+                found = self._sftp.lstat(path)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                    return None
+                raise
+            if found.st_mode is None or found.st_size is None or not stat.S_ISREG(found.st_mode):
+                raise DeviceReplyInvalid(f"{path} is a link, a folder or a pipe where a file belongs", "remove what is in its place")
+            return int(found.st_size)
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._sftp.close()
+
+    # --- below -----------------------------------------------------------------------------------------------
+
+    def _create(self, path: str) -> paramiko.SFTPFile:
+        try:
+            return self._sftp.file(path, "wbx")
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        self._make_folders(posixpath.dirname(path))
+        return self._sftp.file(path, "wbx")
+
+    def _make_folders(self, folder: str) -> None:
+        missing = []
+        while folder not in ("", "/"):
+            try:
+                self._sftp.stat(folder)
+                break
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                missing.append(folder)
+                folder = posixpath.dirname(folder)
+        for name in reversed(missing):
+            try:
+                self._sftp.mkdir(name, 0o700)
+            except OSError:
+                # Somebody else may have made it meanwhile; if it is not that, the file's creation tells.
+                with contextlib.suppress(OSError):
+                    self._sftp.stat(name)
+                    continue
+                raise
+
+    def _rename(self, source: str, target: str) -> None:
+        try:
+            self._sftp.posix_rename(source, target)
+        except OSError as error:
+            if "unsupported" not in str(error).lower():
+                raise
+            # A server without OpenSSH's extension does not rename over a file.
+            with contextlib.suppress(OSError):
+                self._sftp.remove(target)
+            self._sftp.rename(source, target)
+
+    @contextmanager
+    def _read_errors(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, paramiko.SSHException, TimeoutError, ConnectionError) as error:
+            raise _lost(path, error) from error
+        except OSError as error:
+            if self._dead():
+                raise _lost(path, error) from error
+            raise DeviceUnreachable(f"{path} cannot be read: {error.strerror or error}", "see its permissions on the device") from error
+
+    @contextmanager
+    def _write_errors(self, target: str, size_bytes: int) -> Iterator[None]:
+        try:
+            yield
+        except EdgematrixError:
+            raise
+        except (EOFError, paramiko.SSHException, TimeoutError, ConnectionError) as error:
+            raise _lost(target, error) from error
+        except OSError as error:
+            if self._dead():
+                raise _lost(target, error) from error
+            raise self._why_unwritable(target, size_bytes, error) from error
+
+    def _dead(self) -> bool:
+        transport = None if self._channel is None else self._channel.get_transport()
+        return transport is None or not transport.is_active() or self._channel is None or self._channel.closed
+
+    def _why_unwritable(self, target: str, size_bytes: int, error: OSError) -> EdgematrixError:
+        """SFTP says no more than "Failure" of a full disk, so the file system is asked."""
+        folder = posixpath.dirname(target)
+        free_bytes, read_only = self._file_system(folder)
+        if read_only:
+            return FolderUnwritable(
+                f"{target} cannot be written: its file system is read-only", "see the device's storage (dmesg), or choose another --root"
+            )
+        if free_bytes is not None and free_bytes < size_bytes + 4096:
+            return DiskFull(
+                f"no room to write {target}: {free_bytes / 1e6:.1f} MB are free and {size_bytes / 1e6:.1f} MB are needed",
+                "make room: edgematrix device clean NAME",
+            )
+        return FolderUnwritable(
+            f"{target} cannot be written: {error.strerror or error}", f"make {folder} writable for the user we log in as"
+        )
+
+    def _file_system(self, folder: str) -> tuple[int | None, bool]:
+        """Free bytes for us and whether it is read-only, of the nearest folder that exists; (None, False) when it does not tell."""
+        while True:
+            try:
+                kind, reply = self._sftp._request(_EXTENDED, "statvfs@openssh.com", folder)
+            except OSError as error:
+                if error.errno == errno.ENOENT and folder not in ("", "/"):
+                    folder = posixpath.dirname(folder)
+                    continue
+                return None, False
+            except (paramiko.SSHException, EOFError):
+                return None, False
+            if kind != _EXTENDED_REPLY or not isinstance(reply, Message):
+                return None, False
+            _, fragment, _, _, available, _, _, _, _, flags, _ = (reply.get_int64() for _ in range(11))
+            return int(fragment * available), bool(flags & _READ_ONLY)
+
+
+def _lost(path: str, error: BaseException) -> LinkLost:
+    told = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return LinkLost(f"the connection broke at {path}: {told}", "it is tried again")
