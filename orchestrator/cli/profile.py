@@ -12,15 +12,17 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 @app.command("list")
 def list_profiles(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
     """List device profiles, and whether each was tried on the hardware itself."""
-    from orchestrator.cli.output import plain, print_json, print_table
+    from orchestrator.cli.output import print_json, print_table
     from orchestrator.service import devices
 
     profiles = devices.list_profiles()
     if as_json:
         print_json(profiles)
         return
-    rows = [[plain(getattr(item, name, None)) for name in ("name", "title", "arch", "tried_on_hardware")] for item in profiles]
-    print_table(None, ("profile", "title", "arch", "tried on hardware"), rows)
+    rows = [
+        (item.name, item.title, item.arch, _interpreter(item.interpreter), "yes" if item.tried_on_hardware else "no") for item in profiles
+    ]
+    print_table(None, ("profile", "title", "arch", "default environment", "tried on hardware"), rows)
 
 
 @app.command()
@@ -35,3 +37,7 @@ def show(
 
     profile = devices.get_profile(name)
     print_json(profile) if as_json else print_record(plain(profile))
+
+
+def _interpreter(told: str | tuple[str, ...]) -> str:
+    return told if isinstance(told, str) else " ".join(told)

@@ -48,7 +48,10 @@ class HealthLimits(_Frozen):
 
 
 class DeviceProfile(_Frozen):
-    """One kind of board. ``sensors`` are those that a device of this kind is expected to have; one that lacks them is used, and says so."""
+    """One kind of board. ``sensors`` are those that a device of this kind is expected to have; one that lacks them is used, and says so.
+
+    ``interpreter`` is the command prefix of the environment ``default``, or ``bundle``: the board gets a Python of ours.
+    """
 
     format: Literal[1]
     name: Name
@@ -60,7 +63,7 @@ class DeviceProfile(_Frozen):
     sensors: tuple[Word, ...] = ()
     thermal: ThermalLimits | None = None
     health: HealthLimits = HealthLimits()
-    interpreter: Annotated[tuple[Word, ...], Field(min_length=1)]
+    interpreter: Literal["bundle"] | Annotated[tuple[Word, ...], Field(min_length=1)]
     tried_on_hardware: Flag
     tried_note: Text = ""
 
