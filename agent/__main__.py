@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, NoReturn, Optional, Sequence
 
-from agent import content, device, launch, layout, protocol
+from agent import bundle, content, device, launch, layout, protocol
 from agent.errors import EdgematrixError, InternalError, RequestInvalid
 
 
@@ -46,6 +46,8 @@ def _answer(asked: argparse.Namespace) -> Dict[str, Any]:
         return content.verify(root, asked.sha256)
     if asked.command == "join":
         return content.join(root, asked.sha256, asked.parts)
+    if asked.command == "unpack":
+        return bundle.unpack(root, asked.sha256)
     if asked.command == "prune":
         return content.prune(root, frozenset(asked.keep), asked.unused_secs, asked.max_bytes, time.time())
     if asked.command == "ps":
@@ -99,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         ("contents", "list models and inputs on this device"),
         ("verify", "check one of them against its digest, and remove it when it is wrong"),
         ("join", "make one content file of its parts, and say which of them are missing or damaged"),
+        ("unpack", "make an interpreter of the bundle that came as content"),
         ("prune", "remove content that was not used for long, or the longest unused above a size"),
         ("ps", "list all runs on this device"),
         ("start", "start a pushed run"),
@@ -108,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         ("runner", "internal: what the supervisor starts"),
     ):
         command = commands.add_parser(name, help=told)
-        if name in ("verify", "join"):
+        if name in ("verify", "join", "unpack"):
             command.add_argument("sha256")
         elif name not in ("contents", "prune", "ps"):
             command.add_argument("name")

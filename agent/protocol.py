@@ -41,6 +41,8 @@ CONTENT_FOLDER = "content"
 #: Content that is still on its way lies in ``content/<sha256>.parts/``, as files ``<index, six digits>-<sha256 of the part>``.
 PARTS_SUFFIX = ".parts"
 BUNDLES_FOLDER = "bundles"
+#: ``bundles/<sha256>.seed/`` holds just enough of an interpreter to unpack ``bundles/<sha256>/``.
+SEED_SUFFIX = ".seed"
 JOBS_FOLDER = "jobs"
 FENCE_FILE = "fence.json"
 FENCE_LOCK_FILE = "fence.lock"

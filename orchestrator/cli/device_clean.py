@@ -25,6 +25,5 @@ def clean(
     if as_json:
         print_json(report)
     else:
-        message(
-            f"{name}: {report.removed} files and folders removed, {report.freed_bytes / 1e6:.1f} MB freed, {report.left_bytes / 1e6:.1f} MB left"
-        )
+        freed, left = report.freed_bytes / 1e6, report.left_bytes / 1e6
+        message(f"{name}: {report.removed} files and folders removed, {freed:.1f} MB freed, {left:.1f} MB left")

@@ -87,6 +87,10 @@ class DeviceAgent:
             raise errors.DeviceReplyInvalid("join: neither joined nor any part missing")
         return missing
 
+    def unpack(self, sha256: str) -> None:
+        """Make ``bundles/<sha256>`` of the content of that name; harmless when it is there."""
+        self._command("unpack", sha256, "--root", self.root, timeout_secs=_JOIN_TIMEOUT_SECS)
+
     def prune(self, keep: Sequence[str], unused_secs: float | None, max_bytes: int | None) -> PruneReport:
         """Remove agents, content and bundles nobody used for ``unused_secs``, and the longest unused above ``max_bytes``.
 

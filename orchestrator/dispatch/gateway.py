@@ -43,12 +43,16 @@ class Gateway:
 
     def agent_for(self, device: Device, interpreter: list[str]) -> DeviceAgent:
         """The device's agent under one interpreter, over this process' pooled connection."""
+        return DeviceAgent(self.transport_of(device), device.root, interpreter, self.package)
+
+    def transport_of(self, device: Device) -> Transport:
+        """This process' pooled connection to the device; devices at one address share it."""
         key = (device.transport, repr(sorted(device.address.items())))
         with self._transports_lock:
             transport = self._transports.get(key)
             if transport is None:
                 transport = self._transports[key] = open_transport(device.transport, device.address)
-        return DeviceAgent(transport, device.root, interpreter, self.package)
+            return transport
 
     def environment_of(self, session: Session, device: Device, name: str) -> Environment:
         """The device's environment of that name; :class:`MissingRuntime` says how to add it."""
