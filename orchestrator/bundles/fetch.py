@@ -18,8 +18,8 @@ _TIMEOUT_SECS = 600.0
 _APT_CONFIGURATION = "#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n#clear DPkg::Post-Invoke;\n"
 
 
-def fetch_debian_packages(architecture: Architecture, folder: Path) -> list[Path]:
-    """Download the packages of ``architecture`` into ``folder``; return their files, by name.
+def fetch_debian_packages(architecture: Architecture, folder: Path, names: Sequence[str] = DEBIAN_PACKAGES) -> list[Path]:
+    """Download packages of ``architecture`` into ``folder``; return their files, by name.
 
     apt runs with state of its own below ``folder`` and the host's sources and keys, so the host needs no foreign architecture configured.
     Raises :class:`BundleToolMissing` and :class:`PackagesUnavailable`.
@@ -47,8 +47,8 @@ def fetch_debian_packages(architecture: Architecture, folder: Path) -> list[Path
     _run([*apt, "update"], packages, "apt-get update", "see that apt-get update works on this machine")
     for old in packages.glob("*.deb"):
         old.unlink()
-    what = f"the {architecture.debian} packages {', '.join(DEBIAN_PACKAGES)}"
-    _run([*apt, "download", *DEBIAN_PACKAGES], packages, what, f"build on a release of Debian that has Python {PYTHON} (Debian 12)")
+    what = f"the {architecture.debian} packages {', '.join(names)}"
+    _run([*apt, "download", *names], packages, what, f"build on a release of Debian that has Python {PYTHON} (Debian 12)")
     return sorted(packages.glob("*.deb"))
 
 

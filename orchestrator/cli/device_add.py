@@ -37,7 +37,8 @@ def add(
     interpreter: Annotated[
         str | None,
         typer.Option(
-            help="Command prefix of its default environment, quoted: 'qemu-x86_64 -cpu Haswell python3'.", show_default="the profile's"
+            help="Its default environment: 'bundle', or a command prefix, quoted: 'qemu-x86_64 -cpu Haswell python3'.",
+            show_default="the profile's",
         ),
     ] = None,
     emulated: Annotated[str, typer.Option(help="none, cpu or environment: shown beside every number of this device.")] = "none",
@@ -70,7 +71,7 @@ def add(
         root=root,
         labels=labels,
         emulated=emulated,
-        interpreter=tuple(shlex.split(interpreter)) if interpreter else None,
+        interpreter="bundle" if interpreter == "bundle" else tuple(shlex.split(interpreter)) if interpreter else None,
     )
     context = open_context()
     added = ssh_devices.add_ssh_device(context, asked, confirmed_host_key(asked, host_key))

@@ -18,13 +18,17 @@ def note_change(session: Session, subject: str, subject_id: str, old: str, new: 
 
 
 def set_health(session: Session, device: Device, health: DeviceHealth, why: str, now: float) -> None:
-    """Record what is known of a device's health, and why; a device under maintenance or retired keeps that.
+    """Record what is known of a device's health, and why; what a person decided about it stays.
 
     A health that has just become unknown is owed a check at once: what was asked before does not count.
     """
     changed = session.execute(
         update(Device)
-        .where(col(Device.id) == device.id, col(Device.health).not_in([DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED]))
+        .where(
+            col(Device.id) == device.id,
+            col(Device.health_set_by) == "system",
+            col(Device.health).not_in([DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED]),
+        )
         .values(health=health, health_reason=why)
         .returning(col(Device.id))
     ).scalar_one_or_none()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlmodel import Session, col, select
 
@@ -39,7 +39,7 @@ class NewSshDevice:
     """What is asked for; None means: as the profile, the OpenSSH configuration or this installation says.
 
     ``target`` is ``user@host:port`` or a Host of the OpenSSH configuration; ``interpreter`` the command prefix of the environment
-    ``default``; ``root`` an absolute folder on the device, by default ``edgematrix-device`` in the user's home.
+    ``default``, or ``bundle``; ``root`` an absolute folder on the device, by default ``edgematrix-device`` in the user's home.
     """
 
     name: str
@@ -51,7 +51,7 @@ class NewSshDevice:
     root: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     emulated: str = "none"
-    interpreter: tuple[str, ...] | None = None
+    interpreter: tuple[str, ...] | Literal["bundle"] | None = None
 
     def address(self, host_key: str | None) -> dict[str, Any]:
         target = parse_target(self.target)
@@ -121,7 +121,7 @@ def add_ssh_device(context: Context, asked: NewSshDevice, host_key: str) -> Adde
 
 
 def add_default_environment(
-    context: Context, name: str, profile: DeviceProfile, interpreter: tuple[str, ...] | None = None
+    context: Context, name: str, profile: DeviceProfile, interpreter: tuple[str, ...] | Literal["bundle"] | None = None
 ) -> EnvironmentView:
     """Give the device the environment ``default``: ``interpreter``, else what its profile says, a bundle or a Python of its own."""
     chosen = interpreter or profile.interpreter
