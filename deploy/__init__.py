@@ -1,0 +1,1 @@
+"""How edgematrix is run beyond one computer: units for servers, and a lab of emulated devices."""

@@ -1,0 +1,9 @@
+"""The device lab: emulated devices on this machine, each with a network, a root and a process space of its own, behind a real SSH server.
+
+Nothing of the product knows it, save the command that starts it: to the product these are devices like others, marked as emulated.
+"""
+
+from deploy.lab.definition import LabDefinition, load_definition
+from deploy.lab.lab import Lab, MachineStatus
+
+__all__ = ["Lab", "LabDefinition", "MachineStatus", "load_definition"]

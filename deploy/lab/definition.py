@@ -1,0 +1,55 @@
+"""Which devices a lab has: a YAML file, checked, every mistake told with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from agent.errors import FolderUnwritable
+from orchestrator.domain.mistakes import SpecError
+from orchestrator.domain.scalars import Name
+from orchestrator.domain.validation import validate
+from orchestrator.domain.yaml_text import read_yaml
+
+DEFAULT_FILE = Path(__file__).with_name("lab.yaml")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabDevice(_Frozen):
+    """One emulated device. A name is at most 40 characters, for it becomes part of names of the kernel."""
+
+    name: Annotated[Name, Field(max_length=40)]
+    kind: Literal["arm64", "x86-native", "x86-avx2", "bare-arm64"]
+
+
+class LabDefinition(_Frozen):
+    """Up to 200 devices with names of their own."""
+
+    format: Literal[1]
+    devices: Annotated[tuple[LabDevice, ...], Field(min_length=1, max_length=200)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> LabDefinition:
+        names = [device.name for device in self.devices]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the name {', '.join(twice)} is given twice | give each device a name of its own")
+        return self
+
+
+def load_definition(path: Path = DEFAULT_FILE) -> LabDefinition:
+    """Read a lab's file; :class:`SpecError` tells every mistake with its line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolderUnwritable(f"{path} cannot be read: {error}", "give a YAML file; deploy/lab/lab.yaml is one") from error
+    document = read_yaml(text, str(path))
+    found, mistakes = validate(LabDefinition, document)
+    if found is None or mistakes:
+        raise SpecError(mistakes)
+    return found

@@ -1,0 +1,215 @@
+"""One emulated device: its folder, its processes, its SSH server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.lab import network
+from deploy.lab.commands import run
+from deploy.lab.definition import LabDevice
+from deploy.lab.errors import LabBroken
+from deploy.lab.kinds import KINDS, Kind
+
+_INIT = Path(__file__).with_name("init.py")
+_START_SECS = 30.0
+_STOP_SECS = 10.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``number`` decides the address; ``folder`` keeps its disk, its keys and its log, also while it is down."""
+
+    about: LabDevice
+    number: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.about.name
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.about.kind]
+
+    @property
+    def address(self) -> str:
+        return network.address_of(self.number)
+
+    @property
+    def root(self) -> Path:
+        """Where its root is mounted; only its own processes see anything there."""
+        return self.folder / "root"
+
+    @property
+    def host_key(self) -> str:
+        """The host's public key, as it is pinned."""
+        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+
+    def start(self, base: Path, client_key: Path) -> None:
+        """Start the device unless it runs, and wait until its SSH server answers."""
+        if self.first_pid() is None:
+            self._prepare(base, client_key)
+            network.connect(self.name, self.number)
+            self._spawn()
+        deadline = time.monotonic() + _START_SECS
+        while not self.answers():
+            if self.first_pid() is None or time.monotonic() > deadline:
+                raise LabBroken(f"{self.name} does not come up: {self._last_words()}", "edgematrix lab down, then up again")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End every process of the device, and take its network away."""
+        first = self.first_pid()
+        if first is not None:
+            os.kill(first, signal.SIGKILL)
+            deadline = time.monotonic() + _STOP_SECS
+            while self.first_pid() is not None:
+                if time.monotonic() > deadline:
+                    raise LabBroken(f"process {first} of {self.name} does not end", f"see `ps {first}`; a driver may hang")
+                time.sleep(0.02)
+        (self.folder / "pid").unlink(missing_ok=True)
+        network.disconnect(self.name, self.number)
+
+    def answers(self) -> bool:
+        """Whether its SSH server greets us."""
+        try:
+            with socket.create_connection((self.address, 22), 1.0) as connection:
+                connection.settimeout(2.0)
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def first_pid(self) -> int | None:
+        """The process of this machine that is the device's first one; None while it is down."""
+        try:
+            pid, started = (self.folder / "pid").read_text().split()
+            return int(pid) if _start_ticks(int(pid)) == int(started) else None
+        except (OSError, ValueError):
+            return None
+
+    def pids(self) -> list[int]:
+        """Every process of the device, by its number on this machine."""
+        first = self.first_pid()
+        if first is None:
+            return []
+        space = os.readlink(f"/proc/{first}/ns/pid")
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and os.readlink(entry / "ns" / "pid") == space:
+                    found.append(int(entry.name))
+        return sorted(found)
+
+    def kill_sshd(self) -> list[int]:
+        """Kill -9 its SSH server and every connection of it; the device starts it again. Returns what was killed."""
+        killed = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip().startswith("sshd"):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+        return killed
+
+    # --- below -----------------------------------------------------------------------------------------------
+
+    def _prepare(self, base: Path, client_key: Path) -> None:
+        for part in ("root", "upper", "work"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "host_key").exists():
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", str(self.folder / "host_key"))
+        (self.folder / "passwd").write_text("root:*:0:0:root:/root:/bin/sh\nsshd:*:101:65534::/run/sshd:/usr/sbin/nologin\n")
+        Path("/run/sshd").mkdir(exist_ok=True)
+        (self.folder / "sshd_config").write_text(
+            "\n".join(
+                [
+                    f"ListenAddress {self.address}:22",
+                    f"HostKey {self.folder}/host_key",
+                    f"AuthorizedKeysFile {client_key}.pub",
+                    f"ChrootDirectory {self.root}",
+                    "Subsystem sftp internal-sftp",
+                    "PidFile none",
+                    "UsePAM no",
+                    "UseDNS no",
+                    "StrictModes no",
+                    "PasswordAuthentication no",
+                    "PermitRootLogin prohibit-password",
+                    "PrintMotd no",
+                    "PrintLastLog no",
+                    "MaxSessions 100",
+                    "MaxStartups 100",
+                    "",
+                ]
+            )
+        )
+        config = {
+            "name": self.name,
+            "base": str(base),
+            "root": str(self.root),
+            "upper": str(self.folder / "upper"),
+            "work": str(self.folder / "work"),
+            "passwd": str(self.folder / "passwd"),
+            "sshd_config": str(self.folder / "sshd_config"),
+            "programs": list(self.kind.programs),
+        }
+        (self.folder / "init.json").write_text(json.dumps(config, indent=1))
+
+    def _spawn(self) -> None:
+        spaces = ["unshare", "--pid", "--fork", "--mount", "--uts", "--ipc", "--kill-child=KILL"]
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            network.namespace_of(self.name),
+            *spaces,
+            _python(),
+            "-I",
+            str(_INIT),
+            str(self.folder / "init.json"),
+        ]
+        with (self.folder / "log").open("ab") as log:
+            outer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + _START_SECS
+        while not (children := _children(outer.pid)):
+            if outer.poll() is not None or time.monotonic() > deadline:
+                raise LabBroken(f"{self.name} does not start: {self._last_words()}", "edgematrix lab down, then up again")
+            time.sleep(0.01)
+        (self.folder / "pid").write_text(f"{children[0]} {_start_ticks(children[0])}")
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self.folder / "log").read_text(errors="replace")[-600:].strip()
+        return "nothing"
+
+
+def machines(devices: Sequence[LabDevice], folder: Path) -> list[Machine]:
+    """The machines of a definition, numbered in its order."""
+    return [Machine(about, number, folder / "devices" / about.name) for number, about in enumerate(devices)]
+
+
+def _python() -> str:
+    """The interpreter itself rather than a virtual environment's link to it: isolated mode needs nothing of the environment."""
+    return os.path.realpath(sys.executable)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _start_ticks(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return -1
