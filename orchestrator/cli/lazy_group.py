@@ -28,6 +28,7 @@ COMMANDS = {
     "profile": ("profile", "List and show device profiles."),
     "env": ("env", "List, add and show the environments that run models on devices."),
     "bundle": ("bundle", "Build, list and show bundles for devices that have nothing installed."),
+    "lab": ("lab", "Start, show and stop a lab of emulated devices (as root)."),
     "worker": ("worker", "Serve the devices of a gateway (lab and fleet)."),
     "scheduler": ("scheduler", "Hand waiting jobs to idle devices (lab and fleet; a second one is a standby)."),
     "spec": ("spec", "Check a spec, or print its JSON Schema."),

@@ -162,6 +162,19 @@ def trust_host_key(context: Context, name: str, host_key: str, why: str) -> Devi
     return devices.get_device(context, name)
 
 
+def move(context: Context, name: str, asked: NewSshDevice, host_key: str) -> DeviceView:
+    """Let a known device be reached at another address from now on; everything else of it stays."""
+    now = context.clock()
+    with open_session(context.engine) as session:
+        device = devices.find_device(session, name)
+        address = asked.address(host_key)
+        if device.address != address:
+            note_change(session, "device", name, devices.where(device.address), devices.where(address), context.actor, now, "moved")
+            device.transport, device.address = "ssh", address
+            session.add(device)
+    return devices.get_device(context, name)
+
+
 def _root_on(address: dict[str, Any], asked: str | None) -> str:
     """The absolute root on the device; reaching it proves that we can log in before anything is registered."""
     transport = open_transport("ssh", address)
