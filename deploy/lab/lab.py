@@ -12,7 +12,7 @@ from deploy.lab import needs, network
 from deploy.lab.commands import run
 from deploy.lab.definition import LabDefinition
 from deploy.lab.machine import Machine, machines
-from deploy.lab.roots import make_roots
+from deploy.lab.roots import is_made, make_roots
 
 FOLDER = Path("/var/lib/edgematrix-lab")
 Say = Callable[[str], None]
@@ -52,9 +52,12 @@ class Lab:
         self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not self.client_key.exists():
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgematrix-lab", "-f", str(self.client_key))
-        missing = [
-            name for name in {machine.kind.base for machine in self.machines} if not (self.folder / "roots" / f"{name}.made").exists()
-        ]
+        missing = [name for name in {machine.kind.base for machine in self.machines} if not is_made(name, self.folder)]
+        for machine in self.machines:
+            if machine.kind.base in missing:
+                # Nobody may stand on a root that is made anew; neither may a disk of changes to the old one.
+                machine.stop()
+                machine.wipe()
         if missing:
             say(f"making the roots of the devices ({', '.join(sorted(missing))}); this is done once and takes some minutes")
         roots = make_roots((machine.kind.base for machine in self.machines), self.folder)

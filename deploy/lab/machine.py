@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -79,6 +80,11 @@ class Machine:
                 time.sleep(0.02)
         (self.folder / "pid").unlink(missing_ok=True)
         network.disconnect(self.name, self.number)
+
+    def wipe(self) -> None:
+        """Give the device an empty disk; only while it is down."""
+        for part in ("upper", "work"):
+            shutil.rmtree(self.folder / part, ignore_errors=True)
 
     def answers(self) -> bool:
         """Whether its SSH server greets us."""

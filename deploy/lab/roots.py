@@ -14,6 +14,8 @@ from deploy.lab.errors import LabBroken
 from orchestrator.bundles.fetch import fetch_debian_packages, unpack_debian_package
 from orchestrator.bundles.recipe import ARCHITECTURES
 
+#: Raised when roots are made in another way, so that those of before are made anew.
+_RECIPE = 1
 _SUITE = "bookworm"
 _MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
 _LOCK = Path(__file__).resolve().parents[2] / "requirements" / "agent.lock"
@@ -30,11 +32,8 @@ def make_roots(names: Iterable[str], folder: Path) -> dict[str, Path]:
 
 
 def _make_root(name: str, folder: Path) -> Path:
-    """A root is complete when its mark says what it was made from; a half-made one is made anew."""
-    place = folder / "roots" / name
-    mark = folder / "roots" / f"{name}.made"
-    made_from = hashlib.sha256(_LOCK.read_bytes() + Path(__file__).read_bytes()).hexdigest()
-    if place.is_dir() and mark.exists() and mark.read_text() == made_from:
+    place, mark = folder / "roots" / name, _mark(name, folder)
+    if is_made(name, folder):
         return place
     mark.unlink(missing_ok=True)
     if place.exists():
@@ -44,8 +43,22 @@ def _make_root(name: str, folder: Path) -> Path:
         _make_bare(place, folder / "cache")
     else:
         _make_debian(name, place, folder / "cache")
-    mark.write_text(made_from)
+    mark.write_text(_recipe())
     return place
+
+
+def is_made(name: str, folder: Path) -> bool:
+    """Whether the root is complete and of today's recipe: its mark says what it was made from, and is written last."""
+    mark = _mark(name, folder)
+    return mark.exists() and mark.read_text() == _recipe()
+
+
+def _mark(name: str, folder: Path) -> Path:
+    return folder / "roots" / f"{name}.made"
+
+
+def _recipe() -> str:
+    return hashlib.sha256(f"{_RECIPE} {_SUITE} {_agent_lock()}".encode()).hexdigest()
 
 
 def _make_debian(name: str, place: Path, cache: Path) -> None:
