@@ -25,7 +25,7 @@ def register(context: Context, lab: Lab, say: Say) -> list[DeviceView]:
     """
     if any(machine.kind.interpreter == "bundle" for machine in lab.machines):
         _provide_bundle(context, say)
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with ThreadPoolExecutor(max_workers=8) as pool:
         return list(pool.map(lambda machine: _register(context, lab, machine, say), lab.machines))
 
 

@@ -104,7 +104,7 @@ class Placer:
         if not able:
             raise SpecError([self.spec.source.mistake(("exclude",), "the matrix is empty: everything is excluded", "exclude less")])
         mistakes = []
-        for index, model in enumerate(self.spec.models):
+        for index, model in self.spec.present_models():
             for place, variant in enumerate(model.variants):
                 error = able.get((model.name, variant.name))
                 if error is not None:

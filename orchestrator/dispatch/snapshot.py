@@ -16,6 +16,7 @@ from typing import Protocol
 from orchestrator.analysis.model_census import ModelUnreadable, census, contradictions
 from orchestrator.dispatch.dataset_snapshot import DatasetReading
 from orchestrator.domain import mistakes as told
+from orchestrator.domain.cells import variant_of
 from orchestrator.domain.mistakes import Mistake, SpecError, SpecWarning, did_you_mean
 from orchestrator.domain.plan import Plan, PlannedDataset, PlannedModel, PlannedTask, PlannedVariant
 from orchestrator.domain.results import VariantInfo
@@ -46,12 +47,39 @@ def snapshot(spec: ExperimentSpec, base_folder: Path, artifacts: Keeper) -> tupl
     datasets that contradict themselves); what ``artifacts`` raises passes through.
     """
     reading = _Reading(spec, base_folder, artifacts)
-    models = {model.name: reading.model(index, model) for index, model in enumerate(spec.models)}
+    models = {model.name: reading.model(index, model) for index, model in spec.present_models()}
     if reading.mistakes:
         raise SpecError(reading.mistakes)
     planned = {name: model for name, model in models.items() if model is not None}
     plan = Plan(models=planned, scenarios=spec.scenario_settings(), limits=spec.limits.planned(), telemetry_hz=spec.telemetry_hz)
     return plan, tuple(reading.warnings)
+
+
+def leave_out_missing(spec: ExperimentSpec, base_folder: Path) -> tuple[ExperimentSpec, tuple[SpecWarning, ...]]:
+    """Leave out the optional models of which a file is not there, with a warning for each.
+
+    Raises :class:`SpecError` when nothing is left, or what is left out is named in ``include``.
+    """
+    warnings = []
+    mistakes = []
+    left_out: set[str] = set()
+    for place, model in enumerate(spec.models):
+        names = dict.fromkeys([spec.dataset_of(model).file, *(variant.file for variant in model.variants)])
+        missing = [name for name in names if not (base_folder / name).exists()] if model.optional else []
+        if missing:
+            left_out.add(model.name)
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            warnings.append(
+                spec.source.warning(("models", place), f"{model.name} is optional and left out: {missing[0]}{more} is not there")
+            )
+    for place, entry in enumerate(spec.include):
+        if variant_of(spec, entry)[0].name in left_out:
+            mistakes.append(spec.source.mistake(("include", place), f"{entry.variant} is of a model that is left out", "fetch its files"))
+    if len(left_out) == len(spec.models):
+        mistakes.append(spec.source.mistake(("models",), "every model is optional, and of each a file is missing", "fetch one's files"))
+    if mistakes:
+        raise SpecError(mistakes)
+    return spec.without_models(left_out), tuple(warnings)
 
 
 def check(spec: ExperimentSpec, base_folder: Path) -> tuple[Plan, tuple[SpecWarning, ...]]:

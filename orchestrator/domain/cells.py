@@ -69,7 +69,7 @@ _Point = tuple[str, str, str, Settings, Scenario, str | None, tuple[str, ...]]
 
 def _crossed(spec: ExperimentSpec) -> Iterator[_Point]:
     scenarios = spec.scenarios.settings()
-    for model in spec.models:
+    for _, model in spec.present_models():
         for variant in model.variants:
             rules = [rule for rule in spec.exclude if _allows(rule.model, model.name) and _allows(rule.variant, variant.name)]
             settings_points = _settings_points(spec, variant)

@@ -5,6 +5,7 @@ These models hold what was written. ``ExperimentSpec.task_of`` and its neighbour
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -82,13 +83,17 @@ class Variant(_Frozen):
 
 
 class Model(_Frozen):
-    """A family: variants that came from one trained network, and which of them is the reference."""
+    """A family: variants that came from one trained network, and which of them is the reference.
+
+    An ``optional`` one is left out, and that is said, where a file of it is missing: for files that may not be shipped with the spec.
+    """
 
     name: Name
     task: Task | None = None
     dataset: Dataset | None = None
     steps: _Steps | None = None
     reference: Name
+    optional: Flag = False
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 
 
@@ -231,6 +236,7 @@ class ExperimentSpec(_Frozen):
     include: tuple[Include, ...] = ()
 
     _source: Source = PrivateAttr(default_factory=lambda: Source("<spec>", ""))
+    _left_out: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def source(self) -> Source:
@@ -242,6 +248,16 @@ class ExperimentSpec(_Frozen):
         copy = self.model_copy()
         copy._source = source
         return copy
+
+    def without_models(self, names: Iterable[str]) -> ExperimentSpec:
+        """Return the same spec, from which these models are left out; the places of the others stay what they are in its text."""
+        copy = self.model_copy()
+        copy._source, copy._left_out = self._source, frozenset(names)
+        return copy
+
+    def present_models(self) -> tuple[tuple[int, Model], ...]:
+        """Return the models that are not left out, each with its place in the spec."""
+        return tuple((place, model) for place, model in enumerate(self.models) if model.name not in self._left_out)
 
     def scenario_settings(self) -> dict[Scenario, ScenarioSettings]:
         """Return the settings of every scenario that some cell runs; one that only ``include`` names has its defaults."""

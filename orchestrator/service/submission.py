@@ -38,8 +38,9 @@ class SpecUnreadable(ConfigurationError):
 
 def submit(context: Context, spec_path: Path, *, priority: int | None = None) -> Submitted:
     """Submit a spec; raises SpecError with every mistake in it. From here on neither the spec nor its files matter any more."""
-    spec = _read(spec_path)
-    plan, warnings = snapshots.snapshot(spec, spec_path.resolve().parent, context.artifacts)
+    folder = spec_path.resolve().parent
+    spec, left_out = snapshots.leave_out_missing(_read(spec_path), folder)
+    plan, warnings = snapshots.snapshot(spec, folder, context.artifacts)
     gateway = context.gateway()
     agent_sha256 = gateway.package.sha256
     with open_session(context.engine) as session:
@@ -61,14 +62,19 @@ def submit(context: Context, spec_path: Path, *, priority: int | None = None) ->
         ).all()
     counts: dict[str | None, int] = {outcome: int(count) for outcome, count in by_outcome}
     return Submitted(
-        experiment_id, spec.name, sum(counts.values()), counts.get(JobOutcome.SKIPPED, 0), tuple(str(warning) for warning in warnings)
+        experiment_id,
+        spec.name,
+        sum(counts.values()),
+        counts.get(JobOutcome.SKIPPED, 0),
+        tuple(str(warning) for warning in (*left_out, *warnings)),
     )
 
 
 def dry_run(context: Context, spec_path: Path) -> DryRunView:
     """Say what a spec would run where, for how long, and on what that estimate rests; nothing is kept."""
-    spec = _read(spec_path)
-    plan, warnings = snapshots.check(spec, spec_path.resolve().parent)
+    folder = spec_path.resolve().parent
+    spec, left_out = snapshots.leave_out_missing(_read(spec_path), folder)
+    plan, warnings = snapshots.check(spec, folder)
     with read_session(context.engine) as session:
         devices = session.exec(select(Device).order_by(col(Device.id))).all()
         environments = session.exec(select(Environment)).all()
@@ -84,15 +90,16 @@ def dry_run(context: Context, spec_path: Path) -> DryRunView:
         device_hours=planned.device_hours,
         expected_finish_utc=datetime.fromtimestamp(planned.expected_finish, UTC).isoformat(timespec="seconds"),
         basis=planned.basis,
-        warnings=tuple(str(warning) for warning in warnings),
+        warnings=tuple(str(warning) for warning in (*left_out, *warnings)),
     )
 
 
 def check_spec(spec_path: Path) -> tuple[str, ...]:
     """Check a spec and every file it names; return what a person should know, or raise SpecError with all mistakes."""
-    spec = _read(spec_path)
-    _, warnings = snapshots.check(spec, spec_path.resolve().parent)
-    return tuple(str(warning) for warning in warnings)
+    folder = spec_path.resolve().parent
+    spec, left_out = snapshots.leave_out_missing(_read(spec_path), folder)
+    _, warnings = snapshots.check(spec, folder)
+    return tuple(str(warning) for warning in (*left_out, *warnings))
 
 
 def _read(path: Path) -> ExperimentSpec:
