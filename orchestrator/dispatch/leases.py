@@ -10,6 +10,7 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from orchestrator.dispatch.ledger import note_change
+from orchestrator.dispatch.reservations import keeps_out
 from orchestrator.domain.states import DeviceHealth, JobState
 from orchestrator.store.tables import Device, Job
 
@@ -17,7 +18,7 @@ LEASE_SECS = 30.0
 
 
 def take_lease(session: Session, device_id: int, job_id: str, now: float) -> int | None:
-    """Give the idle, healthy device to the waiting job; return the new fence, or None when either was taken meanwhile."""
+    """Give the idle, healthy device to the waiting job; return the new fence, or None when either was taken or reserved meanwhile."""
     taken = session.execute(
         update(Device)
         .where(col(Device.id) == device_id, col(Device.lease_job_id).is_(None), col(Device.health) == DeviceHealth.GOOD)
@@ -27,14 +28,17 @@ def take_lease(session: Session, device_id: int, job_id: str, now: float) -> int
     if taken is None:
         return None
     fence = int(taken)
-    scheduled = session.execute(
-        update(Job)
-        .where(col(Job.id) == job_id, col(Job.state) == JobState.SUBMITTED)
-        .values(state=JobState.SCHEDULED, device_id=device_id, fence=fence, next_drive_at=now, waiting_for=None)
-        .returning(col(Job.id))
-    ).scalar_one_or_none()
+    scheduled = None
+    # Asked with the device's row locked, as whoever reserves it locks it: the one comes before the other.
+    if not keeps_out(session, device_id, job_id, now):
+        scheduled = session.execute(
+            update(Job)
+            .where(col(Job.id) == job_id, col(Job.state) == JobState.SUBMITTED)
+            .values(state=JobState.SCHEDULED, device_id=device_id, fence=fence, next_drive_at=now, waiting_for=None)
+            .returning(col(Job.id))
+        ).scalar_one_or_none()
     if scheduled is None:
-        # The job was canceled between our look and our lease; the fence stays raised, which harms nobody.
+        # Canceled, or the device reserved, between our look and our lease; the fence stays raised, which harms nobody.
         session.execute(
             update(Device).where(col(Device.id) == device_id, col(Device.fence) == fence).values(lease_job_id=None, lease_expires_at=None)
         )

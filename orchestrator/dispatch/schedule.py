@@ -14,6 +14,7 @@ from agent.errors import EdgematrixError
 from orchestrator.dispatch.leases import refence_expired, take_lease
 from orchestrator.dispatch.ledger import CHECK_ASKED_AT, note_change
 from orchestrator.dispatch.placement import device_facts
+from orchestrator.dispatch.reservations import active, end_decisions
 from orchestrator.domain.device_query import parse_query
 from orchestrator.domain.states import LEASED_STATES, DeviceHealth, JobOutcome, JobState
 from orchestrator.store.database import session as open_session
@@ -51,6 +52,7 @@ def tick(engine: Engine, now: float, publish: Publish, publish_check: PublishChe
     with open_session(engine) as session:
         refenced = refence_expired(session, now)
         finished = _finish_experiments(session, now)
+        end_decisions(session, now)
         started = _start_waiting(session, now)
         nudged = _due(session, now)
         checks = _devices_to_check(session, now)
@@ -94,12 +96,15 @@ def _start_waiting(session: Session, now: float) -> list[tuple[str, int, str]]:
             select(Job.experiment_id, func.count()).where(col(Job.state).in_(LEASED_STATES)).group_by(col(Job.experiment_id))
         ).all()
     }
+    reserved = active(session, now)
     started = []
     for device in idle:
         ranked = sorted(waiting, key=lambda experiment: (-experiment.priority, held.get(experiment.id, 0), experiment.submitted_at))
         for experiment in ranked:
+            if device.id is None or (device.id in reserved and reserved[device.id].holder != experiment.submitted_by):
+                continue
             job_id = _next_job(session, experiment.id, device)
-            if job_id is None or device.id is None:
+            if job_id is None:
                 continue
             fence = take_lease(session, device.id, job_id, now)
             if fence is not None:
@@ -169,7 +174,7 @@ def _finish_experiments(session: Session, now: float) -> int:
     return len(over)
 
 
-def cancel_jobs(session: Session, experiment_id: str, job_id: str | None, actor: str, now: float) -> int:
+def cancel_jobs(session: Session, experiment_id: str, job_id: str | None, actor: str, now: float, why: str = "canceled") -> int:
     """Cancel an experiment's jobs (or one of them): those that wait end at once, those on a device are told to stop. Returns how many."""
     mine = [col(Job.experiment_id) == experiment_id] + ([col(Job.id) == job_id] if job_id else [])
     ended = (
@@ -193,7 +198,7 @@ def cancel_jobs(session: Session, experiment_id: str, job_id: str | None, actor:
         .all()
     )
     for changed in (*ended, *stopping):
-        note_change(session, "job", changed, "", JobState.CANCELING if changed in stopping else JobState.FINISHED, actor, now, "canceled")
+        note_change(session, "job", changed, "", JobState.CANCELING if changed in stopping else JobState.FINISHED, actor, now, why)
     return len(ended) + len(stopping)
 
 

@@ -15,13 +15,16 @@ from orchestrator.dispatch.gateway import Gateway
 from orchestrator.dispatch.health import HealthCheck
 from orchestrator.dispatch.health import check_device as check_health
 from orchestrator.dispatch.profiles import load_profile, load_profiles
+from orchestrator.dispatch.reservations import active, reservation_of
 from orchestrator.domain.profiles import DeviceProfile
 from orchestrator.domain.states import DeviceHealth
+from orchestrator.domain.times import utc_text
 from orchestrator.service.context import Context
+from orchestrator.service.use_views import ReservationView, view_reservation
 from orchestrator.service.views import Check, DeviceView, EnvironmentView
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
-from orchestrator.store.tables import Device, Environment
+from orchestrator.store.tables import Device, Environment, Reservation
 from orchestrator.worker.local_environment import find_agent_python
 
 THIS_COMPUTER = "this-computer"
@@ -50,15 +53,19 @@ def get_profile(name: str) -> DeviceProfile:
 
 
 def list_devices(context: Context) -> list[DeviceView]:
+    now = context.clock()
     with read_session(context.engine) as session:
         devices = session.exec(select(Device).order_by(col(Device.name))).all()
-        return [_view(session, device) for device in devices]
+        reserved = active(session, now)
+        return [_view(session, device, _reserved(reserved.get(device.id or 0), device, now)) for device in devices]
 
 
 def get_device(context: Context, name: str) -> DeviceView:
     """One device; :class:`UnknownName` names those there are."""
+    now = context.clock()
     with read_session(context.engine) as session:
-        return _view(session, find_device(session, name))
+        device = find_device(session, name)
+        return _view(session, device, _reserved(reservation_of(session, device.id, now), device, now))
 
 
 def add_local_device(
@@ -243,7 +250,11 @@ def find_device(session: Session, name: str) -> Device:
     return device
 
 
-def _view(session: Session, device: Device) -> DeviceView:
+def _reserved(row: Reservation | None, device: Device, now: float) -> ReservationView | None:
+    return None if row is None else view_reservation(row, device.name, now)
+
+
+def _view(session: Session, device: Device, reserved: ReservationView | None = None) -> DeviceView:
     environments = session.exec(
         select(Environment.name).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))
     ).all()
@@ -265,6 +276,9 @@ def _view(session: Session, device: Device) -> DeviceView:
         running_job=device.lease_job_id,
         environments=tuple(environments),
         facts=dict(device.facts),
+        health_set_by=device.health_set_by,
+        health_until_utc=None if device.health_until is None else utc_text(device.health_until),
+        reserved=reserved,
     )
 
 

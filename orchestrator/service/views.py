@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.service.use_views import ReservationView
+
 
 @dataclass(frozen=True)
 class ExperimentSummary:
@@ -94,6 +96,9 @@ class DeviceView:
     running_job: str | None
     environments: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+    health_set_by: str = "system"
+    health_until_utc: str | None = None
+    reserved: ReservationView | None = None
 
 
 @dataclass(frozen=True)
