@@ -10,6 +10,7 @@ from agent.protocol import Settings
 from agent.runtimes.base import BoundQuery as BoundQuery
 from agent.runtimes.base import Runtime as Runtime
 from agent.runtimes.base import RuntimeAvailability, first_line
+from agent.runtimes.golden import onnx_golden, tflite_golden
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.selftest import onnx_self_test, tflite_self_test
 from agent.runtimes.tflite import TfliteRuntime, find_interpreter, package_version
@@ -21,7 +22,7 @@ def _onnx_available() -> RuntimeAvailability:
     except Exception as error:  # noqa: BLE001 (an extension built for another numpy raises more than ImportError)
         return RuntimeAvailability(False, cause=f"onnxruntime: {first_line(error)}")
     cause = onnx_self_test(package)
-    return RuntimeAvailability(cause is None, "onnxruntime", str(package.__version__), cause)
+    return RuntimeAvailability(cause is None, "onnxruntime", str(package.__version__), cause, onnx_golden(package))
 
 
 def _tflite_available() -> RuntimeAvailability:
@@ -30,7 +31,7 @@ def _tflite_available() -> RuntimeAvailability:
     except MissingRuntime as error:
         return RuntimeAvailability(False, cause=error.message)
     cause = tflite_self_test(module)
-    return RuntimeAvailability(cause is None, package, package_version(package, module), cause)
+    return RuntimeAvailability(cause is None, package, package_version(package, module), cause, tflite_golden(module))
 
 
 #: name → driver and the proof that it works here.

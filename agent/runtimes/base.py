@@ -32,12 +32,16 @@ class BoundQuery(NamedTuple):
 
 @dataclass(frozen=True)
 class RuntimeAvailability:
-    """Whether a runtime really ran a tiny model here; ``package`` is the distribution that did, ``cause`` why none could."""
+    """Whether a runtime really ran a tiny model here; ``package`` is the distribution that did, ``cause`` why none could.
+
+    ``golden_sha256`` is the digest of its answers to the golden model; None when that does not run, or not twice alike.
+    """
 
     available: bool
     package: Optional[str] = None
     version: Optional[str] = None
     cause: Optional[str] = None
+    golden_sha256: Optional[str] = None
 
 
 class Runtime(ABC):
