@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, NoReturn, Optional, Sequence
 
-from agent import bundle, content, device, launch, layout, protocol
+from agent import bundle, content, custody, device, launch, layout, protocol
 from agent.errors import EdgematrixError, InternalError, RequestInvalid
 
 
@@ -74,10 +74,15 @@ def _runner(asked: argparse.Namespace) -> int:
     from agent import runner_process
 
     runner_process.prepare(asked.supervisor)
-    folder = layout.run_folder(_root(asked.root), asked.name)
+    root = _root(asked.root)
+    folder = layout.run_folder(root, asked.name)
+    custody.note(root, custody.RUNNER_STARTED, asked.name)
     from agent import runner
 
-    return runner.main(folder, _root(asked.root))
+    try:
+        return runner.main(folder, root)
+    finally:
+        custody.note(root, custody.RUNNER_ENDED, asked.name)
 
 
 def _root(text: str) -> Path:

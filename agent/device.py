@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import agent
-from agent import fence, launch, layout, locks, protocol
+from agent import custody, fence, launch, layout, locks, protocol
 from agent.errors import DeviceBusy, EdgematrixError, MachineUnsupported, MissingRuntime, RequestInvalid, RunLost, storage_error
 
 Reply = Dict[str, Any]
@@ -120,6 +120,7 @@ def start(root: Path, name: str, fence_number: int, launch: Callable[[Path, prot
         _refuse_while_busy(root, name)
         fence.adopt(folder, fence_number)
         layout.touch(folder / protocol.READ_MARK_FILE)
+        custody.rotate(root)
         # Last: from here on the run counts as started.
         lock = locks.take(folder / layout.SUPERVISOR_LOCK_FILE)
         if lock is None:
@@ -156,7 +157,7 @@ def cancel(root: Path, name: str, fence_number: int) -> Reply:
         if state in ("pushed", "running"):
             layout.touch(folder / protocol.CANCEL_FILE)
         elif state == "lost":
-            _end_leftover_runner(folder)
+            _end_lost(folder)
         return {"status": dataclasses.asdict(_status(folder, fence_number))}
 
 
@@ -166,8 +167,11 @@ def clean(root: Path, name: str, fence_number: int) -> Reply:
         folder = layout.run_folder(root, name)
         if not folder.exists():
             return {"removed": False}
-        if _state(folder) == "running" or not locks.wait_until_free(folder / layout.SUPERVISOR_LOCK_FILE, _GONE_SECS):
+        state = _state(folder)
+        if state == "running" or not locks.wait_until_free(folder / layout.SUPERVISOR_LOCK_FILE, _GONE_SECS):
             raise DeviceBusy(f"{name} is running", "cancel it and wait for its end")
+        if state == "lost":
+            _end_lost(folder)
         _end_leftover_runner(folder)
         shutil.rmtree(folder)
         return {"removed": True}
@@ -262,7 +266,13 @@ def _refuse_while_busy(root: Path, name: str) -> None:
                 f"{other} is still running on this device", f"wait for {other}, adopt it with `status`, or end it with `cancel`"
             )
         if state == "lost":
-            _end_leftover_runner(folder)
+            _end_lost(folder)
+
+
+def _end_lost(folder: Path) -> None:
+    """Make sure that nothing of a run lives whose supervisor vanished (its lock is free), and note that in the device's own record."""
+    _end_leftover_runner(folder)
+    custody.note(folder.parent.parent, custody.FOUND_GONE, folder.name, fence.owner(folder, 0))
 
 
 def _end_leftover_runner(folder: Path) -> None:

@@ -5,6 +5,7 @@ A device's folder (its *root*) holds::
     agents/<sha256>.pyz          the agent, named by its content
     content/<sha256>             models and inputs, named by their content
     fence.json, fence.lock       the highest fence this device has seen
+    custody.log, custody.log.1   the device's own record of who used it; see ``agent.custody``
     jobs/<job_id>.<attempt>/     one folder for each attempt:
         request.json                 RunRequest, written by the orchestrator
         queries.spool, samples.spool, outputs.spool     written by the runner

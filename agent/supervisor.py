@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import agent
-from agent import conditions, fence, host, layout, locks, protocol, verdict
+from agent import conditions, custody, fence, host, layout, locks, protocol, verdict
 from agent.content import mark_used
 from agent.environment import environment_facts
 from agent.errors import DigestMismatch, EdgematrixError, InternalError, RunOrphaned, RunTimeout, storage_error
@@ -76,6 +76,7 @@ class Supervisor:
         Raises OSError only when not even the outcome can be written: such a run is `lost`.
         """
         started_utc, started_ns = _utc_now(), self._run.clock_ns()
+        custody.note(self._run.root, custody.TAKEN, self._run.folder.name, self._request.fence)
         self._write_reserve()
         wakeup = self._catch_signals()
         status, error = self._guarded(lambda: self._attempt(wakeup))
@@ -102,6 +103,8 @@ class Supervisor:
             sensors=self._sampler.channels() if self._sampler is not None else [],
             streams=_stream_digests(self._run.folder),
         )
+        # Before the outcome: the runner is gone by now, and whoever reads the outcome may find the record of its end already.
+        custody.note(self._run.root, custody.RELEASED, self._run.folder.name, outcome.fence)
         return self._publish(outcome)
 
     # --- the attempt -----------------------------------------------------------------------------------------
