@@ -6,23 +6,34 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import device_add, device_clean, device_trust
+from orchestrator.cli import device_add, device_clean, device_history, device_reserve, device_trust, device_upkeep
 from orchestrator.cli.exit_codes import ExitCode
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Add, list, show and check devices.")
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Add, list, check, reserve and maintain devices.")
 app.command("add")(device_add.add)
 app.command("trust")(device_trust.trust)
 app.command("clean")(device_clean.clean)
+app.command("reserve")(device_reserve.reserve)
+app.command("extend")(device_reserve.extend)
+app.command("release")(device_reserve.release)
+app.command("kick")(device_reserve.kick)
+app.command("quarantine")(device_upkeep.quarantine)
+app.command("maintenance")(device_upkeep.maintenance)
+app.command("retire")(device_upkeep.retire)
+app.command("return")(device_upkeep.bring_back)
+app.command("history")(device_history.history)
 
 
 @app.command("list")
 def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
-    """List devices: health, what they run, where they are."""
+    """List devices: health, who uses them, where they are."""
+    from orchestrator.cli.device_words import health_words, use_words
     from orchestrator.cli.output import message, print_json, print_table
     from orchestrator.service import devices
     from orchestrator.service.context import open_context
 
-    found = devices.list_devices(open_context())
+    context = open_context()
+    found = devices.list_devices(context)
     if as_json:
         print_json(found)
         return
@@ -33,16 +44,16 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print one
         (
             item.name,
             item.profile,
-            item.health + (f": {item.health_reason}" if item.health_reason else ""),
+            health_words(item, context.clock()),
             "no" if item.emulated == "none" else f"EMULATED {item.emulated}",
-            item.running_job or "idle",
+            use_words(item),
             ", ".join(item.environments),
             f"{item.gateway}: {item.where}",
             ", ".join(f"{key}={value}" for key, value in item.labels.items()),
         )
         for item in found
     ]
-    print_table(None, ("device", "profile", "health", "emulated", "running", "environments", "gateway: where", "labels"), rows)
+    print_table(None, ("device", "profile", "health", "emulated", "use", "environments", "gateway: where", "labels"), rows)
 
 
 @app.command()
@@ -51,13 +62,15 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show everything known of one device."""
-    from orchestrator.cli.output import plain, print_json
+    from orchestrator.cli.device_words import device_record
+    from orchestrator.cli.output import print_json
     from orchestrator.cli.records import print_record
     from orchestrator.service import devices
     from orchestrator.service.context import open_context
 
-    view = devices.get_device(open_context(), name)
-    print_json(view) if as_json else print_record(plain(view))
+    context = open_context()
+    view = devices.get_device(context, name)
+    print_json(view) if as_json else print_record(device_record(view, context.clock()))
 
 
 @app.command()

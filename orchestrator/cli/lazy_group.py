@@ -24,7 +24,7 @@ COMMANDS = {
     "export": ("export", "Write results as JSON, CSV or Parquet."),
     "report": ("report", "Write an experiment's report as one HTML file."),
     "recompute": ("recompute", "Rebuild metrics from traces with this version's analysis."),
-    "device": ("device", "Add, list, show and check devices."),
+    "device": ("device", "Add, list, check, reserve and maintain devices."),
     "profile": ("profile", "List and show device profiles."),
     "env": ("env", "List, add and show the environments that run models on devices."),
     "bundle": ("bundle", "Build, list and show bundles for devices that have nothing installed."),

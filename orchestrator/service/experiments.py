@@ -11,9 +11,11 @@ from sqlmodel import Session, col, select
 
 from agent.errors import ConfigurationError
 from orchestrator.dispatch.ledger import note_change
+from orchestrator.dispatch.reservations import active
 from orchestrator.dispatch.schedule import cancel_jobs
 from orchestrator.domain.states import LEASED_STATES, DeviceHealth, JobState
 from orchestrator.service.context import Context
+from orchestrator.service.use_views import view_reservation
 from orchestrator.service.views import DeviceProgress, ExperimentSummary, Progress, RunningJob
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
@@ -86,6 +88,7 @@ def cancel(context: Context, experiment_or_job: str) -> int:
 
 def progress(context: Context, experiment_id: str) -> Progress:
     """How far an experiment is, device by device, and why what waits is waiting."""
+    now = context.clock()
     with read_session(context.engine) as session:
         experiment = session.get(Experiment, experiment_id)
         if experiment is None:
@@ -98,6 +101,11 @@ def progress(context: Context, experiment_id: str) -> Progress:
             .group_by(col(Job.device_id), col(Job.state))
         ).all()
         running = session.exec(select(Job).where(col(Job.experiment_id) == experiment_id, col(Job.state).in_(LEASED_STATES))).all()
+        reserved = {
+            device_id: view_reservation(row, devices[device_id].name, now).text
+            for device_id, row in active(session, now).items()
+            if device_id in devices and row.holder != experiment.submitted_by
+        }
         # A lease outlives its job until the device is clean: only then is the experiment over.
         held = session.execute(
             select(func.count())
@@ -105,13 +113,13 @@ def progress(context: Context, experiment_id: str) -> Progress:
             .join(Job, col(Job.id) == col(Device.lease_job_id))
             .where(col(Job.experiment_id) == experiment_id)
         ).scalar_one()
-    lines = _device_lines(devices, tallies, running, experiment_id, context.clock())
+    lines = _device_lines(devices, tallies, running, experiment_id, reserved)
     finished = summary.finished_count == summary.job_count and held == 0
     return Progress(summary, lines, finished, None if finished else _blocked(lines, devices, tallies))
 
 
 def _device_lines(
-    devices: dict[int | None, Device], tallies: Sequence[Any], running: Sequence[Job], experiment_id: str, now: float
+    devices: dict[int | None, Device], tallies: Sequence[Any], running: Sequence[Job], experiment_id: str, reserved: dict[int, str]
 ) -> tuple[DeviceProgress, ...]:
     lines = []
     on_device = {job.device_id: job for job in running}
@@ -121,7 +129,7 @@ def _device_lines(
         device = devices.get(device_id)
         job = on_device.get(device_id)
         name = device.name if device else "any free device"
-        waiting = None if job is not None or done == total else _waiting_for(device, experiment_id, devices)
+        waiting = None if job is not None or done == total else _waiting_for(device, experiment_id, devices, reserved)
         lines.append(DeviceProgress(name, done, total, _running(job) if job else None, waiting))
     return tuple(lines)
 
@@ -133,9 +141,10 @@ def _running(job: Job) -> RunningJob:
     return RunningJob(job.id, label, phase, int(seen.get("done", 0)), int(seen.get("total", 0)), seen.get("seconds_left"))
 
 
-def _waiting_for(device: Device | None, experiment_id: str, devices: dict[int | None, Device]) -> str:
+def _waiting_for(device: Device | None, experiment_id: str, devices: dict[int | None, Device], reserved: dict[int, str]) -> str:
     if device is None:
-        free = [other.name for other in devices.values() if other.health == DeviceHealth.GOOD and other.lease_job_id is None]
+        good = [other for other in devices.values() if other.health == DeviceHealth.GOOD and other.id not in reserved]
+        free = [other.name for other in good if other.lease_job_id is None]
         return "a matching device to become free" + (f" ({', '.join(sorted(free))} do not match)" if free else "")
     if device.health == DeviceHealth.UNKNOWN:
         return f"the health check of {device.name}" + (f" (after: {device.health_reason})" if device.health_reason else "")
@@ -143,6 +152,8 @@ def _waiting_for(device: Device | None, experiment_id: str, devices: dict[int | 
         return f"{device.name} is {device.health}" + (f": {device.health_reason}" if device.health_reason else "")
     if device.lease_job_id and not device.lease_job_id.startswith(experiment_id):
         return f"{device.name} measures {device.lease_job_id}"
+    if device.id in reserved:
+        return f"{device.name} is {reserved[device.id]}"
     return "the scheduler"
 
 

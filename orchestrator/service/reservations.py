@@ -14,6 +14,7 @@ from agent.errors import ConfigurationError
 from orchestrator.dispatch.ledger import note_change
 from orchestrator.dispatch.reservations import reservation_of
 from orchestrator.dispatch.schedule import cancel_jobs
+from orchestrator.domain.reasons import one_line
 from orchestrator.domain.states import DeviceHealth, JobState
 from orchestrator.domain.times import WrongTime, format_moment
 from orchestrator.service.context import Context
@@ -50,7 +51,7 @@ def reserve(context: Context, name: str, until: float, why: str = "", *, kick_ru
 
     Raises :class:`DeviceReserved`, naming the holder, when there is a reservation already.
     """
-    now = context.clock()
+    now, why = context.clock(), one_line(why)
     with open_session(context.engine) as session:
         device = _locked(session, name)
         if device.health == DeviceHealth.RETIRED:
@@ -103,7 +104,7 @@ def kick(context: Context, name: str, why: str = "") -> KickView:
     One's own reservation stays. A job whose results are being collected has left the device already and ends by itself. Raises
     :class:`NothingToKick` when nobody is in the way.
     """
-    now = context.clock()
+    now, why = context.clock(), one_line(why)
     with open_session(context.engine) as session:
         device = _locked(session, name)
         held = reservation_of(session, device.id, now)
@@ -159,4 +160,5 @@ def _stop_running(session: Session, device: Device, actor: str, why: str, now: f
 
 
 def _until(at: float) -> str:
+    # The record is read later: with its date.
     return f"until {format_moment(at, 0.0)}"

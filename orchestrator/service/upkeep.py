@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from agent.errors import ConfigurationError
 from orchestrator.dispatch.ledger import note_change
+from orchestrator.domain.reasons import one_line
 from orchestrator.domain.states import DeviceHealth
+from orchestrator.domain.times import format_moment
 from orchestrator.service.context import Context
 from orchestrator.service.devices import find_device, get_device
 from orchestrator.service.views import DeviceView
@@ -36,7 +38,7 @@ def bring_back(context: Context, name: str, why: str = "") -> DeviceView:
 
 
 def _decide(context: Context, name: str, health: DeviceHealth, why: str, until: float | None) -> DeviceView:
-    now = context.clock()
+    now, why = context.clock(), one_line(why)
     if until is not None and until <= now:
         raise InThePast("the time it shall last until has passed", "give a time ahead, such as 2h or 2030-01-31T08:00")
     back = health == DeviceHealth.UNKNOWN
@@ -47,5 +49,10 @@ def _decide(context: Context, name: str, health: DeviceHealth, why: str, until: 
         device.health_set_by = "system" if back else context.actor
         device.next_check_at, device.check_asked_at = (now, None) if back else (None, device.check_asked_at)
         session.add(device)
-        note_change(session, "device", name, old, health, context.actor, now, why)
+        note_change(session, "device", name, old, health, context.actor, now, why + _until(until))
     return get_device(context, name)
+
+
+def _until(until: float | None) -> str:
+    # The record is read later: with its date.
+    return "" if until is None else f" (until {format_moment(until, 0.0)})"
