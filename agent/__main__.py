@@ -13,8 +13,9 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, NoReturn, Optional, Sequence
 
-from agent import bundle, content, custody, device, launch, layout, protocol
+from agent import bundle, content, custody, device, health, launch, layout, protocol
 from agent.errors import EdgematrixError, InternalError, RequestInvalid
+from agent.host import HostFiles
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -48,6 +49,8 @@ def _answer(asked: argparse.Namespace) -> Dict[str, Any]:
         return content.join(root, asked.sha256, asked.parts)
     if asked.command == "unpack":
         return bundle.unpack(root, asked.sha256)
+    if asked.command == "health":
+        return health.health(root, HostFiles())
     if asked.command == "prune":
         return content.prune(root, frozenset(asked.keep), asked.unused_secs, asked.max_bytes, time.time())
     if asked.command == "ps":
@@ -106,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         ("contents", "list models and inputs on this device"),
         ("verify", "check one of them against its digest, and remove it when it is wrong"),
         ("join", "make one content file of its parts, and say which of them are missing or damaged"),
+        ("health", "room, other work, sensors and power supply of this device"),
         ("unpack", "make an interpreter of the bundle that came as content"),
         ("prune", "remove content that was not used for long, or the longest unused above a size"),
         ("ps", "list all runs on this device"),
@@ -118,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told)
         if name in ("verify", "join", "unpack"):
             command.add_argument("sha256")
-        elif name not in ("contents", "prune", "ps"):
+        elif name not in ("contents", "health", "prune", "ps"):
             command.add_argument("name")
         command.add_argument("--root", required=True)
         if name in ("start", "status", "cancel", "clean"):

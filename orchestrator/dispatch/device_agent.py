@@ -122,6 +122,15 @@ class DeviceAgent:
             raise errors.DeviceReplyInvalid("facts: conditions, environment and runtimes are not told as the protocol has them")
         return reply
 
+    def health(self) -> dict[str, Any]:
+        """Free bytes, percent busy with other work, sensor channels and power flags, as ``agent.health`` tells them; checked."""
+        reply = self._command("health", "--root", self.root)
+        busy, sensors, flags = reply.get("busy_percent"), reply.get("sensors"), reply.get("power_flags")
+        fine = isinstance(reply.get("free_bytes"), int) and (busy is None or isinstance(busy, int | float))
+        if not fine or not isinstance(flags, list) or not isinstance(sensors, list) or not all(isinstance(item, dict) for item in sensors):
+            raise errors.DeviceReplyInvalid("health: not told as the protocol has it")
+        return reply
+
     def start(self, run: str, fence: int) -> dict[str, Any]:
         """Start a pushed run; starting it again is harmless. The reply tells the clock's offset, as hello's does."""
         return self._timed_command("start", run, "--root", self.root, "--fence", str(fence))
@@ -231,6 +240,13 @@ class DeviceAgent:
         result = self.transport.run(
             (*self._interpreter, agent_file, *arguments), timeout_secs=timeout_secs, max_output_bytes=protocol.MAX_MESSAGE_BYTES
         )
+        if result.exit_code in (126, 127) and not result.stdout:
+            # What every shell says, and execvp does, of a command that is not there or cannot be run.
+            told = result.stderr[-400:].decode("utf-8", "replace").strip()
+            raise errors.MissingRuntime(
+                f"the device cannot run {' '.join(self._interpreter)}: {told or 'no such command'}",
+                "install it there, or name one that exists: edgematrix env add (a bundle needs nothing installed)",
+            )
         try:
             reply = json.loads(_storable(result.stdout))
         except (ValueError, RecursionError) as error:

@@ -8,9 +8,6 @@ from sqlmodel import Session, col
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.store.tables import Device, StateChange
 
-#: Among a device's facts: when the scheduler last asked its gateway for a check.
-CHECK_ASKED_AT = "check_asked_at"
-
 
 def note_change(session: Session, subject: str, subject_id: str, old: str, new: str, actor: str, at: float, why: str = "") -> None:
     """Add one line to the record; ``actor`` is a person, a token, or ``system``."""
@@ -35,8 +32,6 @@ def set_health(session: Session, device: Device, health: DeviceHealth, why: str,
     if changed is None:
         return
     if health == DeviceHealth.UNKNOWN:
-        row = session.get_one(Device, changed, populate_existing=True)
-        row.facts = {name: fact for name, fact in row.facts.items() if name != CHECK_ASKED_AT}
-        session.add(row)
+        session.execute(update(Device).where(col(Device.id) == changed).values(next_check_at=now, check_asked_at=None))
     if device.health != health:
         note_change(session, "device", device.name, device.health, health, "system", now, why)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, func, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from agent.errors import EdgematrixError
+from orchestrator.dispatch.check_schedule import devices_to_check
 from orchestrator.dispatch.leases import refence_expired, take_lease
-from orchestrator.dispatch.ledger import CHECK_ASKED_AT, note_change
+from orchestrator.dispatch.ledger import note_change
 from orchestrator.dispatch.placement import device_facts
 from orchestrator.dispatch.reservations import active, end_decisions
 from orchestrator.domain.device_query import parse_query
@@ -55,7 +55,7 @@ def tick(engine: Engine, now: float, publish: Publish, publish_check: PublishChe
         end_decisions(session, now)
         started = _start_waiting(session, now)
         nudged = _due(session, now)
-        checks = _devices_to_check(session, now)
+        checks = devices_to_check(session, now)
     for job_id, fence, gateway in dict.fromkeys(refenced + started + nudged):
         publish(gateway, job_id, fence)
     for gateway, name in checks:
@@ -200,16 +200,3 @@ def cancel_jobs(session: Session, experiment_id: str, job_id: str | None, actor:
     for changed in (*ended, *stopping):
         note_change(session, "job", changed, "", JobState.CANCELING if changed in stopping else JobState.FINISHED, actor, now, why)
     return len(ended) + len(stopping)
-
-
-def _devices_to_check(session: Session, now: float) -> list[tuple[str, str]]:
-    """Devices whose health nobody knows, unless a check was asked for lately."""
-    unknown = session.exec(select(Device).where(col(Device.health) == DeviceHealth.UNKNOWN, col(Device.lease_job_id).is_(None))).all()
-    due = []
-    for device in unknown:
-        facts: dict[str, Any] = dict(device.facts)
-        if float(facts.get(CHECK_ASKED_AT, 0.0)) + RENUDGE_SECS * 6 < now:
-            device.facts = {**facts, CHECK_ASKED_AT: now}
-            session.add(device)
-            due.append((device.gateway, device.name))
-    return due

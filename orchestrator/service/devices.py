@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from agent.errors import ConfigurationError, EdgematrixError, MissingRuntime
 from orchestrator.dispatch.gateway import Gateway
-from orchestrator.dispatch.health import HealthCheck
+from orchestrator.dispatch.health import HealthCheck, golden_digest
 from orchestrator.dispatch.health import check_device as check_health
 from orchestrator.dispatch.profiles import load_profile, load_profiles
 from orchestrator.dispatch.reservations import active, reservation_of
@@ -157,6 +157,7 @@ def add_environment(
             "facts": facts,
             "checked_at": context.clock(),
             "bundle_sha256": bundle_sha256,
+            "golden_digest": golden_digest(facts["runtimes"]),
         }
         if environment is None:
             environment = Environment(device_id=_key(row), name=name, **values)

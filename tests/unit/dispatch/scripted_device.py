@@ -13,12 +13,19 @@ from orchestrator.transports import CommandResult, Transport
 Answer = dict[str, Any] | bytes | Exception
 
 HEALTHY: dict[str, Answer] = {
-    "hello": {"ok": True, "protocol": 1},
+    "hello": {"ok": True, "protocol": 2, "machine": "aarch64"},
+    "health": {
+        "ok": True,
+        "free_bytes": 10**10,
+        "busy_percent": 2.0,
+        "sensors": [{"name": "cpu_c", "unit": "°C", "value": 40.0, "error": None}],
+        "power_flags": [],
+    },
     "facts": {
         "ok": True,
         "conditions": {"kernel": "6"},
         "environment": {"digest": "e"},
-        "runtimes": {"onnx": {"available": True, "version": "1"}},
+        "runtimes": {"onnx": {"available": True, "version": "1", "golden_sha256": "5" * 64}},
     },
     "ps": {"ok": True, "fence": 0, "runs": []},
     "cancel": {"ok": True},

@@ -12,7 +12,7 @@ from sqlmodel import select
 from agent.errors import DeviceUnreachable
 from orchestrator import transports
 from orchestrator.dispatch.gateway import Gateway
-from orchestrator.dispatch.health import HealthCheck, check_device
+from orchestrator.dispatch.health import HealthCheck, check_device, golden_digest
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session, session
@@ -59,7 +59,17 @@ def bench(database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         opened.add(device)
         opened.flush()
         assert device.id is not None
-        opened.add(Environment(device_id=device.id, name="default", interpreter=["python3"], digest="e", facts={}, checked_at=0.0))
+        opened.add(
+            Environment(
+                device_id=device.id,
+                name="default",
+                interpreter=["python3"],
+                digest="e",
+                facts={},
+                checked_at=0.0,
+                golden_digest=golden_digest({"onnx": {"available": True, "golden_sha256": "5" * 64}}),
+            )
+        )
     return Bench(Gateway(database, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: 500.0), wire)
 
 

@@ -106,7 +106,8 @@ def test_this_computer_registers_itself_once_proves_itself_and_keeps_its_environ
     assert again.digest == environment.digest
     devices.ensure_this_computer(context)
     assert [(item.device, item.name) for item in devices.list_environments(context)] == [(THIS_COMPUTER, "default")]
-    assert {check.status for check in devices.check_device(context, THIS_COMPUTER)} == {"ok"}
+    # Other tests run beside this one, and the device says so.
+    assert {check.status for check in devices.check_device(context, THIS_COMPUTER) if check.name != "background load"} == {"ok"}
     context.engine.dispose()
 
 

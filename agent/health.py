@@ -1,0 +1,69 @@
+"""What a device says of itself when it is asked whether it is fit: room, other work, sensors and its power supply."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from agent.errors import storage_error
+from agent.host import HostFiles, try_text
+from agent.sensors import SENSORS, SensorContext
+
+#: Long enough to average over the scheduler's ticks, short enough that a check stays quick.
+_LOAD_SECS = 0.5
+_POWER_FLAGS = ("under_voltage", "throttled")
+
+
+def health(root: Path, host: HostFiles) -> Dict[str, Any]:
+    """Return free bytes below ``root``, how busy all CPUs are with other work (percent, None when unknown), every sensor channel with its
+    first reading or why it has none, and the power flags that are set now.
+
+    Takes half a second. Raises DiskFull or FolderUnwritable when the root cannot be made.
+    """
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = os.statvfs(root)
+    except OSError as error:
+        raise storage_error(error, root) from error
+    channels = _channels(host)
+    return {
+        "free_bytes": found.f_bavail * found.f_frsize,
+        "busy_percent": _busy_percent(host, _LOAD_SECS),
+        "sensors": channels,
+        "power_flags": [item["name"] for item in channels if str(item["name"]).startswith(_POWER_FLAGS) and (item["value"] or 0) > 0],
+    }
+
+
+def _channels(host: HostFiles) -> List[Dict[str, Any]]:
+    told: List[Dict[str, Any]] = []
+    for kind in SENSORS.values():
+        sensor = kind(SensorContext(host, os.getpid()))
+        infos = sensor.probe()
+        values = [float("nan")] * len(infos)
+        sensor.read_into(values, 0)
+        sensor.close()
+        for info, value in zip(infos, values):  # noqa: B905 (Python 3.9 has no strict=)
+            # Not-a-number compares unequal to itself.
+            told.append({"name": info.name, "unit": info.unit, "value": value if value == value else None, "error": info.error})
+    return told
+
+
+def _busy_percent(host: HostFiles, over_secs: float) -> Optional[float]:
+    before = _cpu_times(host)
+    time.sleep(over_secs)
+    after = _cpu_times(host)
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return round(100.0 * (1.0 - (after[0] - before[0]) / (after[1] - before[1])), 1)
+
+
+def _cpu_times(host: HostFiles) -> Optional[List[int]]:
+    """Idle and total ticks of all CPUs since boot."""
+    words = (try_text(host.proc / "stat") or "").split("\n", 1)[0].split()[1:9]
+    try:
+        ticks = [int(word) for word in words]
+    except ValueError:
+        return None
+    return [ticks[3] + ticks[4], sum(ticks)] if len(ticks) >= 5 else None
