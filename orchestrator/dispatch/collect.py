@@ -54,7 +54,7 @@ def collect(
         )
     streams: Streams = {}
     if outcome.status == "completed":
-        streams = _pull(gateway, agent, plan, job, run, outcome)
+        streams = _pull(gateway, agent, plan, job, fence, outcome)
     conditions = conditions_key(outcome, environment)
     message: dict[str, Any] = json.loads(protocol.to_json(outcome))
     now = gateway.clock()
@@ -90,12 +90,13 @@ def conditions_key(outcome: protocol.RunOutcome, environment: Environment | None
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _pull(gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, run: str, outcome: protocol.RunOutcome) -> Streams:
+def _pull(gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, fence: int, outcome: protocol.RunOutcome) -> Streams:
     """Bring the streams over and verify them. Only the names of the protocol are ever asked for, into files this side has named."""
+    run = f"{job.id}.{job.attempts}"
     missing = [stream for stream in required_streams(plan, job) if stream not in outcome.streams]
     if missing:
         raise errors.DeviceReplyInvalid(f"{run} claims to be complete and brings no {' and no '.join(missing)}", "it is tried again")
-    folder = gateway.run_folder(run)
+    folder = gateway.run_folder(run, fence)
     streams: Streams = {}
     for stream in protocol.STREAMS:
         reference = outcome.streams.get(stream)

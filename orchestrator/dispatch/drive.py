@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from agent.errors import DeviceBusy, EdgematrixError, InternalError, RunLost, storage_error
+from agent.errors import DeviceBusy, DeviceUnreachable, EdgematrixError, InternalError, RunLost, storage_error
 from orchestrator.dispatch.collect import collect
 from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress, end_leftovers
 from orchestrator.dispatch.gateway import Gateway
@@ -27,6 +27,7 @@ from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, Job
 from orchestrator.store.database import session as open_session
 from orchestrator.store.errors import ArtifactsUnreachable, DatabaseBusy, DatabaseUnreachable
 from orchestrator.store.tables import Attempt, Device, Environment, Experiment, Job
+from orchestrator.transports.ssh_errors import REFUSALS
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,9 @@ _LOOK_AGAIN_MAX_SECS = 5.0
 _STALL_SECS = 8.0
 
 
+#: How often a device that does not answer is tried again while its run may live, and how long before there is a run to lose.
+_LINK_RETRY_SECS = 2.0
+_LINK_PATIENCE_SECS = 60.0
 #: How long one drive pushes; what is left goes with the next nudge, under a renewed lease.
 _PUSH_SECS = 5.0
 
@@ -63,19 +67,21 @@ def drive(gateway: Gateway, job_id: str, fence: int) -> None:
     Errors of the lab or of the job become the job's state; only a database or an artifact store that cannot be reached is raised, and the
     scheduler's next nudge tries again.
     """
-    with gateway.job_lock(job_id) as mine:
+    with gateway.job_lock(job_id, fence) as mine:
         if not mine:
             return
         held = _hold(gateway, job_id, fence)
         if held is None:
             return
         try:
-            _step(gateway, held)
+            with gateway.keeper.keep(held.device.id or 0, job_id, fence):
+                _step(gateway, held)
         except (DatabaseBusy, DatabaseUnreachable, ArtifactsUnreachable):
             # Neither the job's fault nor the device's: nothing is counted against them, and the next nudge tries the same step again.
             raise
         except EdgematrixError as error:
-            _fail(gateway, held, error)
+            if not _wait_for_link(gateway, held, error):
+                _fail(gateway, held, error)
         except OSError as error:
             log.exception("this gateway's own folder failed", job=job_id)
             _fail(gateway, held, storage_error(error, error.filename or gateway.folder))
@@ -140,7 +146,7 @@ def _start(gateway: Gateway, held: _Held) -> None:
     for sha256, size_bytes in ((variant.info.sha256, variant.info.size_bytes), (inputs.sha256, inputs.size_bytes)):
         source = partial(gateway.artifacts.local_path, sha256)
         if not agent.push_content(sha256, size_bytes, source, lambda: gateway.clock() > until):
-            return _look_again(gateway, held, dict(held.job.progress or {}), 0.0)
+            return _look_again(gateway, held, {"seen_at": gateway.clock()}, 0.0)
     # A run that an earlier drive started and could not note down is found here: start is idempotent under the same job.
     agent.push_request(held.run, build_request(held.plan, held.job, _interpreter(held), held.job.attempts, held.fence))
     try:
@@ -157,7 +163,7 @@ def _begin_attempt(gateway: Gateway, held: _Held) -> bool:
     now = gateway.clock()
     number = held.job.attempts + 1
     with open_session(gateway.engine) as session:
-        moved = _move_in(session, held, JobState.SCHEDULED, JobState.PREPARING, now, attempts=number, progress=None)
+        moved = _move_in(session, held, JobState.SCHEDULED, JobState.PREPARING, now, attempts=number, progress={"seen_at": now})
         if moved and held.device.id is not None:
             session.add(Attempt(job_id=held.job.id, number=number, device_id=held.device.id, fence=held.fence, started_at=now))
     held.job.attempts = number
@@ -169,7 +175,9 @@ def _note_started(gateway: Gateway, held: _Held, reply: dict[str, object]) -> No
     now = gateway.clock()
     found = {name: reply.get(name) for name in ("clock_offset_secs", "clock_offset_uncertainty_secs")}
     with open_session(gateway.engine) as session:
-        if _move_in(session, held, JobState.PREPARING, JobState.RUNNING, now, next_drive_at=now + _LOOK_AGAIN_MIN_SECS):
+        if _move_in(
+            session, held, JobState.PREPARING, JobState.RUNNING, now, next_drive_at=now + _LOOK_AGAIN_MIN_SECS, progress={"seen_at": now}
+        ):
             session.execute(
                 update(Attempt).where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts).values(**found)
             )
@@ -201,7 +209,7 @@ def _look(gateway: Gateway, held: _Held) -> None:
                 "its supervisor was killed or the device restarted; it is tried again",
             )
         changed_at = now
-    record: dict[str, object] = {"mark": mark, "changed_at": changed_at, "fence": held.fence}
+    record: dict[str, object] = {"mark": mark, "changed_at": changed_at, "fence": held.fence, "seen_at": now}
     if progress is not None:
         record |= {"phase": progress.phase, "done": progress.done, "total": progress.total, "seconds_left": progress.seconds_left}
     return _look_again(gateway, held, record, _pause(progress))
@@ -260,9 +268,11 @@ def _let_go(gateway: Gateway, held: _Held) -> None:
                 return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
             if state != "absent":
                 agent.clean(held.run, held.fence)
-        except EdgematrixError as error:
-            why = error.message
-    gateway.forget_run(held.run)
+        except Exception as error:
+            # Even a mistake of our own: its device would be held for ever, by a job that has ended.
+            log.exception("could not clean", job=held.job.id)
+            why = error.message if isinstance(error, EdgematrixError) else f"{type(error).__name__}: {error}"
+    gateway.forget_run(held.run, held.fence)
     with open_session(gateway.engine) as session:
         if held.device.id is None or not release_lease(session, held.device.id, held.job.id, held.fence):
             return None
@@ -284,6 +294,27 @@ def _remeasure(gateway: Gateway, held: _Held) -> None:
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
+
+
+def _wait_for_link(gateway: Gateway, held: _Held, error: EdgematrixError) -> bool:
+    """Say whether the job keeps its device and looks again: a run survives its link, so it is picked up and not run again.
+
+    The patience ends where the run would have ended itself for want of a reader. A host that answers and refuses us does not come back by
+    waiting; neither does a run whose end was asked for.
+    """
+    patience_secs = {
+        JobState.PREPARING: _LINK_PATIENCE_SECS,
+        JobState.RUNNING: held.plan.limits.orphan_after_secs,
+        JobState.COLLECTING: held.plan.limits.orphan_after_secs,
+    }.get(JobState(held.job.state))
+    seen_at = (held.job.progress or {}).get("seen_at")
+    if not isinstance(error, DeviceUnreachable) or isinstance(error, REFUSALS) or patience_secs is None or seen_at is None:
+        return False
+    if gateway.clock() - float(seen_at) > patience_secs:
+        return False
+    log.info("the device does not answer; its run may live", job=held.job.id, why=error.message)
+    _look_again(gateway, held, dict(held.job.progress or {}), _LINK_RETRY_SECS)
+    return True
 
 
 def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
@@ -348,9 +379,9 @@ def _stop_quietly(gateway: Gateway, held: _Held) -> None:
         agent = _agent(gateway, held)
         agent.cancel(held.run, held.fence)
         agent.clean(held.run, held.fence)
-    except EdgematrixError as error:
-        log.info("could not clean after a failed attempt", job=held.job.id, why=error.message)
-    gateway.forget_run(held.run)
+    except Exception as error:
+        log.info("could not clean after a failed attempt", job=held.job.id, why=str(error), exc_info=not isinstance(error, EdgematrixError))
+    gateway.forget_run(held.run, held.fence)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sqlmodel import Session, col, select
 from agent.errors import MissingRuntime
 from orchestrator.dispatch.agent_package import AgentPackage, build_agent_package
 from orchestrator.dispatch.device_agent import DeviceAgent
+from orchestrator.dispatch.lease_keeper import LeaseKeeper
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.tables import Device, Environment
 from orchestrator.transports import Transport, open_transport
@@ -33,6 +34,10 @@ class Gateway:
     _transports: dict[tuple[str, str], Transport] = field(default_factory=dict)
     _transports_lock: threading.Lock = field(default_factory=threading.Lock)
     _package: AgentPackage | None = None
+    keeper: LeaseKeeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeper = LeaseKeeper(self.engine, self.clock)
 
     @property
     def package(self) -> AgentPackage:
@@ -64,9 +69,12 @@ class Gateway:
         return found
 
     @contextmanager
-    def job_lock(self, job_id: str) -> Iterator[bool]:
-        """Yield whether this process may drive the job now; a second delivery of the same nudge gets False and goes home."""
-        path = self.folder / "locks" / job_id
+    def job_lock(self, job_id: str, fence: int) -> Iterator[bool]:
+        """Yield whether this process may drive the job now; a second delivery of the same nudge gets False and goes home.
+
+        Each fence has its own lock: whoever froze with a lower one does not keep the job from its next owner.
+        """
+        path = self.folder / "locks" / f"{job_id}.{fence}"
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -87,14 +95,29 @@ class Gateway:
         finally:
             os.close(descriptor)
 
-    def run_folder(self, run: str) -> Path:
-        """Where this gateway keeps what it has pulled of one run so far."""
-        folder = self.folder / "runs" / run
-        folder.mkdir(parents=True, exist_ok=True)
+    def run_folder(self, run: str, fence: int) -> Path:
+        """Where this gateway keeps what it has pulled of one run so far, apart from what a frozen drive may still write."""
+        folder = self.folder / "runs" / run / str(fence)
+        if not folder.exists():
+            earlier = max((number for number in self._fences(run) if number < fence), default=None)
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in (folder.parent / str(earlier)).glob("*") if earlier is not None else ():
+                # Streams are only appended to, so a copy taken at any moment is a beginning of the whole.
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(part, folder / part.name)
         return folder
 
-    def forget_run(self, run: str) -> None:
-        shutil.rmtree(self.folder / "runs" / run, ignore_errors=True)
+    def forget_run(self, run: str, fence: int) -> None:
+        """Remove what was pulled under this fence and lower ones; a higher one is another drive's."""
+        for number in self._fences(run):
+            if number <= fence:
+                shutil.rmtree(self.folder / "runs" / run / str(number), ignore_errors=True)
+        with suppress(OSError):
+            (self.folder / "runs" / run).rmdir()
+
+    def _fences(self, run: str) -> list[int]:
+        folder = self.folder / "runs" / run
+        return [int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()] if folder.is_dir() else []
 
     def close(self) -> None:
         with self._transports_lock:

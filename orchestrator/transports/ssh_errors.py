@@ -35,3 +35,7 @@ class LinkLost(DeviceUnreachable):
     """The connection broke in the middle; what was asked may or may not have happened."""
 
     code: ClassVar[str] = "link_lost"
+
+
+#: A host that answers, and a login that cannot be: somebody has to do something.
+REFUSALS = (HostKeyUnknown, HostKeyChanged, LoginRefused, KeyUnusable)

@@ -125,7 +125,7 @@ def test_the_same_nudge_twice_at_once_drives_once(bench: Bench) -> None:
     job_id = bench.submit()
     _, fence = bench.lease()
     gateway = bench.gateway()
-    with gateway.job_lock(job_id) as mine:
+    with gateway.job_lock(job_id, fence) as mine:
         assert mine
         uses = bench.wire.calls
         drive(bench.gateway(), job_id, fence)

@@ -29,9 +29,9 @@ def gateway(engine: Engine, tmp_path: Path) -> Gateway:
 
 
 def test_one_job_is_driven_by_one_and_others_are_driven_meanwhile(gateway: Gateway) -> None:
-    with gateway.job_lock("a") as first, gateway.job_lock("a") as second, gateway.job_lock("b") as other:
+    with gateway.job_lock("a", 1) as first, gateway.job_lock("a", 1) as second, gateway.job_lock("b", 1) as other:
         assert (first, second, other) == (True, False, True)
-    with gateway.job_lock("a") as again:
+    with gateway.job_lock("a", 1) as again:
         assert again
     assert list((gateway.folder / "locks").iterdir()) == []
 
@@ -39,18 +39,18 @@ def test_one_job_is_driven_by_one_and_others_are_driven_meanwhile(gateway: Gatew
 def test_another_process_of_the_gateway_is_kept_out_too_and_a_dead_one_keeps_nobody_out(gateway: Gateway, tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from orchestrator.dispatch.gateway import Gateway\n"
-        "with Gateway(None, None, Path(sys.argv[1]), time.time).job_lock('a') as mine:\n"
+        "with Gateway(None, None, Path(sys.argv[1]), time.time).job_lock('a', 1) as mine:\n"
         "    print(mine, flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", program, str(gateway.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
-        with gateway.job_lock("a") as mine:
+        with gateway.job_lock("a", 1) as mine:
             assert not mine
         holder.kill()
         holder.wait()
-    with gateway.job_lock("a") as mine:
+    with gateway.job_lock("a", 1) as mine:
         assert mine
 
 
@@ -61,7 +61,7 @@ def test_threads_that_come_and_go_never_hold_one_job_together(gateway: Gateway) 
     def work() -> None:
         nonlocal inside, most, taken
         for _ in range(200):
-            with gateway.job_lock("a") as mine:
+            with gateway.job_lock("a", 1) as mine:
                 if mine:
                     with count:
                         inside += 1
@@ -86,10 +86,10 @@ def test_a_gateway_whose_folder_was_lost_builds_the_same_agent_again(gateway: Ga
 
 
 def test_what_was_pulled_of_a_run_is_forgotten_and_no_more(gateway: Gateway) -> None:
-    (gateway.run_folder("a.1") / "queries.spool").write_bytes(b"x")
-    (gateway.run_folder("b.1") / "queries.spool").write_bytes(b"x")
-    gateway.forget_run("a.1")
-    gateway.forget_run("never.1")
+    (gateway.run_folder("a.1", 1) / "queries.spool").write_bytes(b"x")
+    (gateway.run_folder("b.1", 1) / "queries.spool").write_bytes(b"x")
+    gateway.forget_run("a.1", 1)
+    gateway.forget_run("never.1", 1)
     assert [path.name for path in (gateway.folder / "runs").iterdir()] == ["b.1"]
 
 
