@@ -297,7 +297,8 @@ def write_spec(folder: Path, variants: Sequence[Mapping[str, Any]], name: str = 
 
 def measured_for(seconds: float) -> dict[str, Any]:
     """The scenarios of one latency run that takes this long."""
-    return {"latency": {"warmup_min_secs": 0.0, "warmup_runs": 1, "min_duration_secs": seconds, "min_query_count": 1}}
+    latency = {"warmup_min_secs": 0.0, "warmup_runs": 1, "min_duration_secs": seconds, "min_query_count": 1}
+    return {"latency": latency | {"max_duration_secs": max(seconds, 60.0)}}
 
 
 GOOD = variant("good", DIGITS / "onnx_fp32.onnx")
