@@ -87,6 +87,7 @@ def expand(
             spec_sha256=hashlib.sha256(spec.source.text.encode()).hexdigest(),
             plan=plan.model_dump(mode="json"),
             priority=spec.priority if priority is None else priority,
+            max_devices=spec.limits.max_devices,
             submitted_at=now,
             submitted_by=actor,
             edgematrix_version=edgematrix_version,

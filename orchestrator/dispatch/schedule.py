@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Engine, func, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import Engine, update
 from sqlmodel import Session, col, select
 
-from agent.errors import EdgematrixError
 from orchestrator.dispatch.check_schedule import devices_to_check
-from orchestrator.dispatch.leases import refence_expired, take_lease
+from orchestrator.dispatch.choosing import MOST_STARTS, start_waiting
+from orchestrator.dispatch.leases import refence_expired
 from orchestrator.dispatch.ledger import note_change
-from orchestrator.dispatch.placement import device_facts
-from orchestrator.dispatch.reservations import active, end_decisions
-from orchestrator.domain.device_query import parse_query
-from orchestrator.domain.states import LEASED_STATES, DeviceHealth, JobOutcome, JobState
+from orchestrator.dispatch.reservations import end_decisions
+from orchestrator.domain.states import JobOutcome, JobState
 from orchestrator.store.database import session as open_session
-from orchestrator.store.tables import Device, Environment, Experiment, Job
+from orchestrator.store.tables import Device, Experiment, Job
 
 #: A nudge may be lost; what was nudged and not driven is nudged again after this time.
 RENUDGE_SECS = 5.0
-#: What makes two jobs of one ``any`` demand the same cell.
-_CELL_COLUMNS = ("model", "variant", "environment", "num_threads", "provider", "graph_optimization", "scenario", "repeat")
-
 Publish = Callable[[str, str, int], None]
 """``publish(gateway, job_id, fence)``: tell a gateway to drive a job one step."""
 
@@ -34,13 +28,14 @@ PublishCheck = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Tick:
-    """What one tick did, for the log and the metrics."""
+    """What one tick did, for the log and the metrics; ``more``: jobs were left for a next one, which should come at once."""
 
     refenced: int
     started: int
     nudged: int
     checks: int
     finished_experiments: int
+    more: bool
 
 
 def tick(engine: Engine, now: float, publish: Publish, publish_check: PublishCheck) -> Tick:
@@ -53,14 +48,14 @@ def tick(engine: Engine, now: float, publish: Publish, publish_check: PublishChe
         refenced = refence_expired(session, now)
         finished = _finish_experiments(session, now)
         end_decisions(session, now)
-        started = _start_waiting(session, now)
+        started = start_waiting(session, now)
         nudged = _due(session, now)
         checks = devices_to_check(session, now)
     for job_id, fence, gateway in dict.fromkeys(refenced + started + nudged):
         publish(gateway, job_id, fence)
     for gateway, name in checks:
         publish_check(gateway, name)
-    return Tick(len(refenced), len(started), len(nudged), len(checks), finished)
+    return Tick(len(refenced), len(started), len(nudged), len(checks), finished, len(started) >= MOST_STARTS)
 
 
 def _due(session: Session, now: float) -> list[tuple[str, int, str]]:
@@ -74,90 +69,6 @@ def _due(session: Session, now: float) -> list[tuple[str, int, str]]:
     return [(job_id, int(fence), gateway) for job_id, fence, gateway in rows if fence is not None]
 
 
-def _start_waiting(session: Session, now: float) -> list[tuple[str, int, str]]:
-    """For each idle healthy device the best waiting job: priority, then the experiment that holds least, then age."""
-    idle = session.exec(
-        select(Device).where(col(Device.lease_job_id).is_(None), col(Device.health) == DeviceHealth.GOOD).order_by(col(Device.id))
-    ).all()
-    if not idle:
-        return []
-    waiting = session.exec(
-        select(Experiment).where(
-            col(Experiment.finished_at).is_(None),
-            col(Experiment.cancel_requested_by).is_(None),
-            select(Job.id).where(col(Job.state) == JobState.SUBMITTED, col(Job.experiment_id) == col(Experiment.id)).exists(),
-        )
-    ).all()
-    if not waiting:
-        return []
-    held: dict[str, int] = {
-        experiment_id: int(count)
-        for experiment_id, count in session.execute(
-            select(Job.experiment_id, func.count()).where(col(Job.state).in_(LEASED_STATES)).group_by(col(Job.experiment_id))
-        ).all()
-    }
-    reserved = active(session, now)
-    started = []
-    for device in idle:
-        ranked = sorted(waiting, key=lambda experiment: (-experiment.priority, held.get(experiment.id, 0), experiment.submitted_at))
-        for experiment in ranked:
-            if device.id is None or (device.id in reserved and reserved[device.id].holder != experiment.submitted_by):
-                continue
-            job_id = _next_job(session, experiment.id, device)
-            if job_id is None:
-                continue
-            fence = take_lease(session, device.id, job_id, now)
-            if fence is not None:
-                held[experiment.id] = held.get(experiment.id, 0) + 1
-                started.append((job_id, fence, device.gateway))
-                break
-    return started
-
-
-def _next_job(session: Session, experiment_id: str, device: Device) -> str | None:
-    """The experiment's first waiting job that this device may run; job ids carry their order."""
-    waiting = select(Job.id).where(col(Job.experiment_id) == experiment_id, col(Job.state) == JobState.SUBMITTED)
-    own = session.exec(waiting.where(col(Job.device_id) == device.id).order_by(col(Job.id)).limit(1)).first()
-    queries = session.exec(
-        select(Job.device_query)
-        .where(col(Job.experiment_id) == experiment_id, col(Job.state) == JobState.SUBMITTED, col(Job.device_id).is_(None))
-        .distinct()
-    ).all()
-    matching = [query for query in queries if _matches(query, device)]
-    if not matching:
-        return own
-    anyone = session.exec(
-        waiting.where(col(Job.device_id).is_(None), col(Job.device_query).in_(matching), _environment_on(device), ~_same_cell_on(device))
-        .order_by(col(Job.id))
-        .limit(1)
-    ).first()
-    return min((job_id for job_id in (own, anyone) if job_id is not None), default=None)
-
-
-def _environment_on(device: Device) -> ColumnElement[bool]:
-    """The device has the environment that the job asks for: it may have been registered after the job was."""
-    return (
-        select(Environment.id)
-        .where(col(Environment.device_id) == device.id, col(Environment.name) == col(Job.environment))
-        .correlate(Job)
-        .exists()
-    )
-
-
-def _same_cell_on(device: Device) -> ColumnElement[bool]:
-    """Another of the N jobs of one ``any`` demand went to this device already: N means N devices."""
-    other = aliased(Job)
-    same = [getattr(other, name).is_not_distinct_from(getattr(Job, name)) for name in ("experiment_id", "device_query", *_CELL_COLUMNS)]
-    return select(col(other.id)).where(col(other.device_id) == device.id, col(other.id) != col(Job.id), *same).correlate(Job).exists()
-
-
-def _matches(query: str, device: Device) -> bool:
-    try:
-        return parse_query(query).matches(device_facts(device))
-    except EdgematrixError:
-        return False
-
-
 def _finish_experiments(session: Session, now: float) -> int:
     """Close experiments with no job left to finish, and end the waiting jobs of canceled ones."""
     canceling = session.exec(
@@ -165,7 +76,9 @@ def _finish_experiments(session: Session, now: float) -> int:
     ).all()
     for experiment in canceling:
         cancel_jobs(session, experiment.id, None, experiment.cancel_requested_by or "system", now)
-    unfinished = select(Job.id).where(col(Job.experiment_id) == col(Experiment.id), col(Job.state) != JobState.FINISHED).exists()
+    # Named one by one, the states are found by index; "not finished" would read every finished job of a large matrix at every tick.
+    states = [state for state in JobState if state != JobState.FINISHED]
+    unfinished = select(Job.id).where(col(Job.experiment_id) == col(Experiment.id), col(Job.state).in_(states)).exists()
     over = session.exec(select(Experiment).where(col(Experiment.finished_at).is_(None), ~unfinished)).all()
     for experiment in over:
         experiment.finished_at = now

@@ -174,14 +174,16 @@ class Scenarios(_Frozen):
 
 
 class Limits(_Frozen):
-    """``timeout_secs`` and ``max_attempts`` for each job; a run that nobody has read for ``orphan_after_secs`` ends itself."""
+    """``timeout_secs`` and ``max_attempts`` for each job; a run that nobody has read for ``orphan_after_secs`` ends itself; never more than
+    ``max_devices`` are held by this experiment at once."""
 
     timeout_secs: Positive = 600.0
     max_attempts: Annotated[PositiveWhole, Field(le=100)] = 3
     orphan_after_secs: Positive = 900.0
+    max_devices: PositiveWhole | None = None
 
     def planned(self) -> PlannedLimits:
-        return PlannedLimits(**self.model_dump())
+        return PlannedLimits(**self.model_dump(exclude={"max_devices"}))
 
 
 class Exclude(_Frozen):

@@ -11,12 +11,11 @@ from sqlmodel import Session, col, select
 
 from agent.errors import ConfigurationError
 from orchestrator.dispatch.ledger import note_change
-from orchestrator.dispatch.reservations import active
 from orchestrator.dispatch.schedule import cancel_jobs
-from orchestrator.domain.states import LEASED_STATES, DeviceHealth, JobState
+from orchestrator.domain.states import LEASED_STATES, JobState
 from orchestrator.service.context import Context
-from orchestrator.service.use_views import view_reservation
 from orchestrator.service.views import DeviceProgress, ExperimentSummary, Progress, RunningJob
+from orchestrator.service.waiting import Waits, look_at_waits
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
 from orchestrator.store.tables import Device, Experiment, Job
@@ -101,35 +100,23 @@ def progress(context: Context, experiment_id: str) -> Progress:
             .group_by(col(Job.device_id), col(Job.state))
         ).all()
         running = session.exec(select(Job).where(col(Job.experiment_id) == experiment_id, col(Job.state).in_(LEASED_STATES))).all()
-        reserved = {
-            device_id: view_reservation(row, devices[device_id].name, now).text
-            for device_id, row in active(session, now).items()
-            if device_id in devices and row.holder != experiment.submitted_by
-        }
         # A lease outlives its job until the device is clean: only then is the experiment over.
-        held = session.execute(
-            select(func.count())
-            .select_from(Device)
-            .join(Job, col(Job.id) == col(Device.lease_job_id))
-            .where(col(Job.experiment_id) == experiment_id)
-        ).scalar_one()
-    lines = _device_lines(devices, tallies, running, experiment_id, reserved)
-    finished = summary.finished_count == summary.job_count and held == 0
-    return Progress(summary, lines, finished, None if finished else _blocked(lines, devices, tallies))
+        waits = look_at_waits(session, experiment, devices, now)
+    lines = _device_lines(waits, tallies, running)
+    finished = summary.finished_count == summary.job_count and waits.held == 0
+    return Progress(summary, lines, finished, None if finished else waits.blocked(lines))
 
 
-def _device_lines(
-    devices: dict[int | None, Device], tallies: Sequence[Any], running: Sequence[Job], experiment_id: str, reserved: dict[int, str]
-) -> tuple[DeviceProgress, ...]:
+def _device_lines(waits: Waits, tallies: Sequence[Any], running: Sequence[Job]) -> tuple[DeviceProgress, ...]:
     lines = []
     on_device = {job.device_id: job for job in running}
     for device_id in sorted({row[0] for row in tallies}, key=lambda value: (value is None, value)):
         total = sum(int(count) for owner, _, count in tallies if owner == device_id)
         done = sum(int(count) for owner, state, count in tallies if owner == device_id and state == JobState.FINISHED)
-        device = devices.get(device_id)
+        device = waits.devices.get(device_id)
         job = on_device.get(device_id)
         name = device.name if device else "any free device"
-        waiting = None if job is not None or done == total else _waiting_for(device, experiment_id, devices, reserved)
+        waiting = None if job is not None or done == total else waits.reason(device)
         lines.append(DeviceProgress(name, done, total, _running(job) if job else None, waiting))
     return tuple(lines)
 
@@ -139,36 +126,6 @@ def _running(job: Job) -> RunningJob:
     seen = (job.progress or {}) if job.state == JobState.RUNNING else {}
     phase = str(seen.get("phase", job.state))
     return RunningJob(job.id, label, phase, int(seen.get("done", 0)), int(seen.get("total", 0)), seen.get("seconds_left"))
-
-
-def _waiting_for(device: Device | None, experiment_id: str, devices: dict[int | None, Device], reserved: dict[int, str]) -> str:
-    if device is None:
-        good = [other for other in devices.values() if other.health == DeviceHealth.GOOD and other.id not in reserved]
-        free = [other.name for other in good if other.lease_job_id is None]
-        return "a matching device to become free" + (f" ({', '.join(sorted(free))} do not match)" if free else "")
-    if device.health == DeviceHealth.UNKNOWN:
-        return f"the health check of {device.name}" + (f" (after: {device.health_reason})" if device.health_reason else "")
-    if device.health != DeviceHealth.GOOD:
-        return f"{device.name} is {device.health}" + (f": {device.health_reason}" if device.health_reason else "")
-    if device.lease_job_id and not device.lease_job_id.startswith(experiment_id):
-        return f"{device.name} measures {device.lease_job_id}"
-    if device.id in reserved:
-        return f"{device.name} is {reserved[device.id]}"
-    return "the scheduler"
-
-
-def _blocked(lines: Sequence[DeviceProgress], devices: dict[int | None, Device], tallies: Sequence[Any]) -> str | None:
-    """Why nothing can go on without a person: every device that is still needed is out of service."""
-    names = {device.name: device for device in devices.values()}
-    needed = [line for line in lines if line.done < line.total]
-    out = [
-        line
-        for line in needed
-        if line.device in names and names[line.device].health in (DeviceHealth.BAD, DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED)
-    ]
-    if not needed or len(out) < len(needed) or any(line.running for line in out):
-        return None
-    return "; ".join(f"{line.device} is {names[line.device].health}: {names[line.device].health_reason}" for line in out)
 
 
 def _counts(session: Session, experiment_ids: Sequence[str]) -> dict[str, dict[str, int]]:

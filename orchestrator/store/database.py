@@ -193,6 +193,8 @@ def _open_postgresql(url: URL) -> Engine:
             url,
             json_serializer=_json,
             pool_pre_ping=True,
+            # As many as a gateway's slots, so that a busy one does not open a connection for each drive; they are opened when needed.
+            pool_size=16,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_SECS, "application_name": "edgematrix"},
         )
     except (ImportError, NoSuchModuleError) as error:

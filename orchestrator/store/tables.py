@@ -34,6 +34,8 @@ class Job(SQLModel, table=True):
         UniqueConstraint("experiment_id", "job_key"),
         Index("ix_job_waiting", "state", "experiment_id"),
         Index("ix_job_due", "next_drive_at"),
+        # The first waiting job of a device and an experiment, for many devices at once.
+        Index("ix_job_device", "device_id", "state", "experiment_id", "id"),
     )
 
     id: str = Field(primary_key=True)
@@ -48,7 +50,7 @@ class Job(SQLModel, table=True):
     scenario: str
     repeat: int
     device_query: str
-    device_id: int | None = Field(default=None, foreign_key="device.id", index=True)
+    device_id: int | None = Field(default=None, foreign_key="device.id")
     state: str
     outcome: str | None = None
     error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))

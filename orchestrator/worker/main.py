@@ -26,7 +26,6 @@ log = structlog.get_logger(__name__)
 _TICK_SECS = 0.25
 _SCHEDULER_LOCK = "scheduler"
 _SCHEDULER_LOCK_SECS = 5.0
-_WORKER_SLOTS = 4
 
 
 def run_worker(settings: Settings, gateway: str) -> None:
@@ -46,7 +45,7 @@ def run_worker(settings: Settings, gateway: str) -> None:
             hostname=f"{gateway}@{socket.gethostname()}",
             queues=[queue_of(gateway)],
             pool="threads",
-            concurrency=_WORKER_SLOTS,
+            concurrency=settings.worker_slots,
             loglevel="WARNING",
             without_gossip=True,
             without_mingle=True,
@@ -81,8 +80,8 @@ def run_scheduler(settings: Settings) -> None:
             if now > held_until - _SCHEDULER_LOCK_SECS / 2:
                 held = hold_lock(engine, _SCHEDULER_LOCK, holder, now, _SCHEDULER_LOCK_SECS)
                 held_until = now + _SCHEDULER_LOCK_SECS if held else 0.0
-            if held_until:
-                tick(engine, now, publish, publish_check)
+            if held_until and tick(engine, now, publish, publish_check).more:
+                continue
         except Exception as error:  # noqa: BLE001 - the database or Redis may be away; the scheduler outlives both
             log.warning("tick failed; the next one tries again", error=f"{type(error).__name__}: {error}")
             stop.wait(1.0)

@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     artifacts_url: str | None = None
     gateway: str = "local"
     agent_python: Path | None = None
+    #: How many devices a gateway speaks to at once; each waits for its device most of the time.
+    worker_slots: int = Field(default=16, ge=1, le=512)
 
     @field_validator("home")
     @classmethod

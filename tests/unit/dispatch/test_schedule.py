@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlmodel import select
 
 from orchestrator.dispatch.leases import LEASE_SECS, refence_expired, release_lease, renew_lease, take_lease
@@ -39,7 +39,7 @@ class Lab:
                 opened.add(Environment(device_id=row.id, name=environment, interpreter=["python3"], digest="0", facts={}, checked_at=NOW))
             return row.id
 
-    def experiment(self, name: str, priority: int = 0, submitted_at: float = NOW) -> str:
+    def experiment(self, name: str, priority: int = 0, submitted_at: float = NOW, max_devices: int | None = None) -> str:
         with session(self.engine) as opened:
             opened.add(
                 Experiment(
@@ -50,6 +50,7 @@ class Lab:
                     spec_sha256="",
                     plan={},
                     priority=priority,
+                    max_devices=max_devices,
                     submitted_at=submitted_at,
                     submitted_by="me",
                     edgematrix_version="0",
@@ -161,6 +162,42 @@ def test_priority_goes_before_share_and_share_before_age(lab: Lab) -> None:
     started = [job_id.split("-")[0] for job_id, _ in lab.tick()]
     # The urgent one first; then the older of two that hold nothing, and from then on whoever holds less.
     assert started == ["urgent", "old", "young", "old"]
+
+
+def test_an_experiment_never_holds_more_devices_than_it_may_and_others_get_the_rest(lab: Lab) -> None:
+    devices = [lab.device(f"pi{number}") for number in range(4)]
+    capped, other = lab.experiment("capped", priority=5, max_devices=2), lab.experiment("other")
+    for number, device in enumerate(devices):
+        lab.job(capped, number, device)
+        lab.job(other, number, device)
+    started = [job_id for job_id, _ in lab.tick()]
+    assert [job_id.split("-")[0] for job_id in started] == ["capped", "capped", "other", "other"]
+    lab.finish(started[2])
+    assert [job_id.split("-")[0] for job_id, _ in lab.tick(NOW + 1)] == []
+    # One that has ended and is still being cleaned up after holds its device too.
+    with session(lab.engine) as opened:
+        job = opened.get_one(Job, started[0])
+        job.state, job.outcome = JobState.FINISHED, JobOutcome.COMPLETED
+        opened.add(job)
+    assert lab.tick(NOW + 2) == []
+    lab.finish(started[0])
+    assert [job_id for job_id, _ in lab.tick(NOW + 3)] == ["other-000000", "capped-000002"]
+
+
+def test_hundreds_of_idle_devices_get_their_first_jobs_within_a_few_ticks_and_few_statements(lab: Lab) -> None:
+    devices = [lab.device(f"pi{number}") for number in range(70)]
+    experiment = lab.experiment("e1")
+    jobs = [lab.job(experiment, number, device) for number, device in enumerate(devices)]
+    first = tick(lab.engine, NOW, lambda *nudge: lab.nudges.append(nudge), lambda *check: None)
+    assert (first.started, first.more) == (64, True)
+    second = tick(lab.engine, NOW, lambda *nudge: lab.nudges.append(nudge), lambda *check: None)
+    assert (second.started, second.more) == (6, False)
+    assert sorted(job_id for _, job_id, _ in lab.nudges) == jobs
+    # With nothing to do, what a tick costs does not grow with the devices and jobs that there are.
+    statements: list[str] = []
+    event.listen(lab.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    lab.tick(NOW + 1)
+    assert len(statements) <= 15
 
 
 def test_an_any_job_goes_to_whichever_matching_device_is_free_and_has_the_environment(lab: Lab) -> None:

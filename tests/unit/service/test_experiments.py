@@ -130,6 +130,19 @@ def test_a_wait_that_no_person_can_end_by_waiting_is_told_as_blocked(lab: Lab) -
     assert progress(lab.context, "aa22").devices[0].waiting_for == "bench measures other-000001"
 
 
+def test_a_wait_for_another_job_says_how_long_and_one_for_the_own_cap_says_so(lab: Lab) -> None:
+    reopen(lab)
+    other, own = jobs(lab, "aa11")[0], jobs(lab)[0]
+    change(lab, Job, col(Job.id) == other.id, state=JobState.RUNNING, progress={"seconds_left": 100.0})
+    change(lab, Device, lease_job_id=other.id)
+    assert progress(lab.context, "aa22").devices[0].waiting_for == f"bench measures {other.id} (about 2 min left)"
+    change(lab, Job, col(Job.experiment_id) == "aa22", device_id=None, device_query="all")
+    change(lab, Device, lease_job_id=own.id)
+    change(lab, Experiment, col(Experiment.id) == "aa22", max_devices=1)
+    (line,) = progress(lab.context, "aa22").devices
+    assert line.waiting_for == "one of its own devices to become free: the experiment holds 1, and its max_devices is 1"
+
+
 def test_a_job_without_a_device_yet_says_what_it_waits_for(lab: Lab) -> None:
     reopen(lab)
     change(lab, Job, col(Job.experiment_id) == "aa22", device_id=None, device_query="label.room == 'a'")

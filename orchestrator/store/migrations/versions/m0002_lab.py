@@ -57,9 +57,13 @@ def upgrade() -> None:
         sa.Column("built_by", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name="pk_bundle"),
     )
+    op.drop_index("ix_job_device_id", "job")
+    op.create_index("ix_job_device", "job", ["device_id", "state", "experiment_id", "id"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_job_device", "job")
+    op.create_index("ix_job_device_id", "job", ["device_id"])
     op.drop_table("bundle")
     op.drop_table("reservation")
     with op.batch_alter_table("environment") as table:
