@@ -12,13 +12,13 @@ from functools import partial
 
 import structlog
 from sqlalchemy import update
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from agent.errors import DeviceBusy, DeviceUnreachable, EdgematrixError, InternalError, RunLost, storage_error
 from orchestrator.dispatch.collect import collect
 from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress, end_leftovers
 from orchestrator.dispatch.gateway import Gateway
-from orchestrator.dispatch.leases import release_lease, renew_lease
+from orchestrator.dispatch.leases import LEASE_SECS, release_lease, renew_lease
 from orchestrator.dispatch.ledger import note_change, set_health
 from orchestrator.dispatch.measuring import remeasure_against_reference
 from orchestrator.dispatch.request import build_request, planned_variant
@@ -26,18 +26,19 @@ from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, JobState
 from orchestrator.store.database import session as open_session
 from orchestrator.store.errors import ArtifactsUnreachable, DatabaseBusy, DatabaseUnreachable
-from orchestrator.store.tables import Attempt, Device, Environment, Experiment, Job
+from orchestrator.store.tables import Attempt, Device, Environment, Job
 from orchestrator.transports.ssh_errors import REFUSALS
 
 log = structlog.get_logger(__name__)
 
-#: How soon to look again at a run: at its expected end, but neither busily nor so rarely that a cancel or a crash goes unseen.
+#: How soon to look again at a run: at its expected end, but neither busily nor so rarely that a crash goes unseen. The longer it has to go,
+#: the more rarely, up to a pause that leaves the lease a margin: hundreds of hour-long runs must not cost the lab a computer.
 _LOOK_AGAIN_MIN_SECS = 0.25
-_LOOK_AGAIN_MAX_SECS = 5.0
+_LOOK_AGAIN_SHORT_SECS = 5.0
+_LOOK_AGAIN_MOST_SECS = LEASE_SECS * 2 / 3
+_LOOKS_TO_GO = 20
 #: A run whose progress stands still for this long is asked for by a command; before that, only its files are read.
 _STALL_SECS = 8.0
-
-
 #: How often a device that does not answer is tried again while its run may live, and how long before there is a run to lose.
 _LINK_RETRY_SECS = 2.0
 _LINK_PATIENCE_SECS = 60.0
@@ -51,7 +52,6 @@ class _Held:
 
     job: Job
     device: Device
-    experiment: Experiment
     plan: Plan
     environment: Environment | None
     fence: int
@@ -93,19 +93,19 @@ def drive(gateway: Gateway, job_id: str, fence: int) -> None:
 def _hold(gateway: Gateway, job_id: str, fence: int) -> _Held | None:
     now = gateway.clock()
     with open_session(gateway.engine) as session:
-        job = session.get(Job, job_id)
-        if job is None or job.device_id is None or not renew_lease(session, job.device_id, job_id, fence, now):
+        found = session.execute(select(Job, Device).join(Device, col(Device.id) == col(Job.device_id)).where(col(Job.id) == job_id)).first()
+        if found is None or not renew_lease(session, found[1].id, job_id, fence, now):
             log.info("stale nudge", job=job_id, fence=fence)
             return None
-        device = session.get_one(Device, job.device_id)
-        experiment = session.get_one(Experiment, job.experiment_id)
+        job, device = found
+        plan = gateway.plan_of(session, job.experiment_id)
         environment = None
         try:
             environment = gateway.environment_of(session, device, job.environment)
         except EdgematrixError as error:
             _end(session, job, device, fence, JobOutcome.ERROR, error, now)
             job.state = JobState.FINISHED
-    return _Held(job, device, experiment, Plan.model_validate(experiment.plan), environment, fence)
+    return _Held(job, device, plan, environment, fence)
 
 
 def _interpreter(held: _Held) -> list[str]:
@@ -218,7 +218,8 @@ def _look(gateway: Gateway, held: _Held) -> None:
 def _pause(progress: RunProgress | None) -> float:
     if progress is None or progress.seconds_left is None:
         return _LOOK_AGAIN_MIN_SECS * 2
-    return min(max(progress.seconds_left, _LOOK_AGAIN_MIN_SECS), _LOOK_AGAIN_MAX_SECS)
+    rarest = min(max(progress.seconds_left / _LOOKS_TO_GO, _LOOK_AGAIN_SHORT_SECS), _LOOK_AGAIN_MOST_SECS)
+    return min(max(progress.seconds_left, _LOOK_AGAIN_MIN_SECS), rarest)
 
 
 def _look_again(gateway: Gateway, held: _Held, progress: dict[str, object], pause_secs: float) -> None:

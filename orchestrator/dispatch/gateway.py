@@ -18,9 +18,13 @@ from agent.errors import MissingRuntime
 from orchestrator.dispatch.agent_package import AgentPackage, build_agent_package
 from orchestrator.dispatch.device_agent import DeviceAgent
 from orchestrator.dispatch.lease_keeper import LeaseKeeper
+from orchestrator.domain.plan import Plan
 from orchestrator.store.artifacts import ArtifactStore
-from orchestrator.store.tables import Device, Environment
+from orchestrator.store.tables import Device, Environment, Experiment
 from orchestrator.transports import Transport, open_transport
+
+#: Plans in memory: experiments that run at the same time are few, and a plan may hold hundreds of variants.
+_PLANS_KEPT = 8
 
 
 @dataclass
@@ -34,6 +38,7 @@ class Gateway:
     _transports: dict[tuple[str, str], Transport] = field(default_factory=dict)
     _transports_lock: threading.Lock = field(default_factory=threading.Lock)
     _package: AgentPackage | None = None
+    _plans: dict[str, Plan] = field(default_factory=dict)
     keeper: LeaseKeeper = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +71,16 @@ class Gateway:
             raise MissingRuntime(
                 f"{device.name} has no environment {name!r}", f"edgematrix env add {name} --python PATH --device {device.name}"
             )
+        return found
+
+    def plan_of(self, session: Session, experiment_id: str) -> Plan:
+        """The experiment's plan; it never changes, so a large one is read and checked once and not at every drive."""
+        found = self._plans.get(experiment_id)
+        if found is None:
+            plan = session.execute(select(Experiment.plan).where(col(Experiment.id) == experiment_id)).scalar_one()
+            found = Plan.model_validate(plan)
+            # A copy with the newest few, put in place at once: several threads drive.
+            self._plans = dict(list(self._plans.items())[1 - _PLANS_KEPT :]) | {experiment_id: found}
         return found
 
     @contextmanager

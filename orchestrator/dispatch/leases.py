@@ -14,7 +14,9 @@ from orchestrator.dispatch.reservations import keeps_out
 from orchestrator.domain.states import DeviceHealth, JobState
 from orchestrator.store.tables import Device, Job
 
-LEASE_SECS = 30.0
+#: Longer than the rarest look at a run (see ``drive``) by what a full queue may cost: a gateway that is merely busy keeps its leases. And
+#: short enough that a job whose gateway fell silent is driven again within a minute.
+LEASE_SECS = 45.0
 
 
 def take_lease(session: Session, device_id: int, job_id: str, now: float) -> int | None:
