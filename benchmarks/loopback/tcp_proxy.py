@@ -91,11 +91,10 @@ class TcpProxy:
         with selectors.DefaultSelector() as selector:
             for end in pair:
                 end.settimeout(None)
-                selector.register(end, selectors.EVENT_READ)
+                selector.register(end, selectors.EVENT_READ, end)
             while not self._closed:
                 for key, _ in selector.select(1.0):
-                    end = key.fileobj
-                    assert isinstance(end, socket.socket)
+                    end = key.data
                     try:
                         data = end.recv(_BLOCK_BYTES)
                     except OSError:

@@ -118,7 +118,7 @@ class Sshd:
 
 def _make_key(path: Path) -> None:
     if not path.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgematrix-test", "-f", str(path)], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgematrix-loopback", "-f", str(path)], check=True)
 
 
 def _free_port() -> int:
