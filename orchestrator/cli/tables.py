@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Group, RenderableType
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -26,10 +27,16 @@ from orchestrator.cli.output import print_result, result_console
 from orchestrator.report.words import ABSENT
 
 if TYPE_CHECKING:
+    from orchestrator.report.findings import Finding
     from orchestrator.service.results import ExperimentTable, ResultRow
 
 #: Columns of words; all others hold numbers.
 WORDS = ("variant", "on", "validity", "against")
+
+_FINDING_MARK = {"red": "!!!", "amber": " ! "}
+_FINDING_STYLE = {"red": "bold red", "amber": "yellow"}
+#: Findings that are told in full; what more there is stands in the report.
+MOST_FINDINGS = 6
 
 LEGEND = (
     "flips against the reference: − right there and wrong here, + wrong there and right here; "
@@ -53,6 +60,7 @@ def print_experiment(table: ExperimentTable) -> None:
     unknown = dict.fromkeys(text for row in table.rows for text in row.unknown)
     if unknown:
         parts += [Text(""), Text(f"Unknown here: {'; '.join(unknown)}.", style="dim")]
+    parts += _finding_parts(table.findings)
     print_result(Group(*parts))
 
 
@@ -144,3 +152,17 @@ def _elsewhere_parts(table: ExperimentTable) -> list[Any]:
         lines.append([Text(name + mark), Text(item.place), *against, percent(pair.bit_exact_share), percent(pair.agreement), Text(flips)])
     title = "The same file elsewhere, sample by sample" + (f", against {bases[0]}" if len(bases) == 1 else "")
     return [Text(""), Text(title, style="bold"), _grid(headers, lines), *notes.lines()]
+
+
+def _finding_parts(findings: Sequence[Finding]) -> list[Any]:
+    """What a reader must know first comes last: a terminal shows the end of what was printed. Notes are left to the report."""
+    told = [finding for finding in findings if finding.level != "note"]
+    if not told:
+        return []
+    parts: list[Any] = [Text(""), Text("Findings", style="bold")]
+    for finding in told[:MOST_FINDINGS]:
+        parts.append(Text(f"{_FINDING_MARK[finding.level]} {finding.title}", style=_FINDING_STYLE[finding.level]))
+        parts += [Padding(Text(text), (0, 0, 0, 4)) for text in (finding.text, finding.likely) if text]
+    if len(told) > MOST_FINDINGS:
+        parts.append(Text(f"and {len(told) - MOST_FINDINGS} more: they open the report"))
+    return parts

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from orchestrator.domain.results import Metric, Reason, ResultEnvelope
 from orchestrator.domain.states import Emulation, JobOutcome, JobState, Scenario
+from orchestrator.report.findings import Finding, findings
 from orchestrator.report.inputs import PairComparison, ReportExtras, ReportInput
 from orchestrator.report.reading import Matrix, Row, Spread, is_measured, outcome_counts, read_matrix
 from orchestrator.service.context import Context
@@ -88,7 +89,10 @@ class ElsewhereRow:
 
 @dataclass(frozen=True)
 class ExperimentTable:
-    """``counts`` maps outcomes (and ``still STATE``) to numbers of jobs; ``unmeasured_count`` counts error, timeout and canceled."""
+    """``counts`` maps outcomes (and ``still STATE``) to numbers of jobs; ``unmeasured_count`` counts error, timeout and canceled.
+
+    ``findings`` are those that open the report, worst first.
+    """
 
     experiment_id: str
     name: str
@@ -100,6 +104,7 @@ class ExperimentTable:
     emulated_devices: tuple[str, ...]
     rows: tuple[ResultRow, ...]
     elsewhere: tuple[ElsewhereRow, ...]
+    findings: tuple[Finding, ...]
 
 
 def experiment_table(context: Context, experiment_id: str) -> ExperimentTable:
@@ -136,6 +141,7 @@ def tabulate(envelopes: Sequence[ResultEnvelope], comparisons: Sequence[PairComp
         elsewhere=tuple(
             ElsewhereRow(row.model, row.name, row.place.label, base.place.label, comparison) for row, base, comparison in matrix.elsewhere
         ),
+        findings=tuple(findings(matrix)),
     )
 
 

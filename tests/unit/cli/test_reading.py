@@ -77,6 +77,25 @@ def test_several_environments_get_a_row_each_and_a_table_of_agreement(edgematrix
     assert "2 / 0" in row
 
 
+def test_a_collapse_on_one_device_stands_at_the_end_where_a_terminal_shows_it(edgematrix: Edgematrix, lab: Lab) -> None:
+    lab.add_device("bad-cpu")
+    wrong = list(range(180))
+    cells = [Cell("fp32", predictions(), device=name) for name in ("bench", "bad-cpu")]
+    lab.add_experiment("exp2", [*cells, Cell("w8a8", predictions(), salt=1), Cell("w8a8", predictions(wrong), device="bad-cpu", salt=2)])
+    shown = edgematrix("show", "exp2").out
+    told = shown.split("\nFindings\n")[1]
+    assert told.startswith("!!! w8a8 collapses on bad-cpu")
+    assert "180 went from right to wrong" in told
+    assert "The same file gives 100.0 % on bench" in " ".join(told.split())
+    found = edgematrix("show", "exp2", "--json").document["findings"]
+    assert [finding["level"] for finding in found] == ["red"]
+
+
+def test_an_experiment_without_findings_says_nothing_of_them(edgematrix: Edgematrix, lab: Lab) -> None:
+    lab.add_experiment("exp2", [Cell("fp32", predictions()), Cell("w8a8", predictions())])
+    assert "Findings" not in edgematrix("show", "exp2").out
+
+
 def test_hostile_names_are_printed_as_text(edgematrix: Edgematrix, lab: Lab) -> None:
     lab.add_experiment("exp2", [Cell("fp32", predictions()), Cell("[bold red]x[/bold red]\x1b[2J", predictions())])
     shown = edgematrix("show", "exp2").out
