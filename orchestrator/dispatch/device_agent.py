@@ -290,12 +290,15 @@ def _replaced(value: Any) -> Any:
     return value
 
 
-def end_leftovers(agent: DeviceAgent, fence: int, keep: str = "") -> None:
-    """End or remove every run on the device except ``keep``; for the one that holds the device's lease, or knows that nobody does."""
-    for run, state in agent.runs():
-        if run == keep:
-            continue
+def end_leftovers(agent: DeviceAgent, fence: int, keep: str = "") -> bool:
+    """End or remove every run on the device except ``keep``; for the one that holds the device's lease, or knows that nobody does.
+
+    Whether there was any.
+    """
+    found = [(run, state) for run, state in agent.runs() if run != keep]
+    for run, state in found:
         if state == "running":
             agent.cancel(run, fence)
         else:
             agent.clean(run, fence)
+    return bool(found)

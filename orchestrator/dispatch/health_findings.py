@@ -100,8 +100,8 @@ def power_supply(told: dict[str, Any]) -> HealthCheck:
 def leftovers(agent: DeviceAgent, fence: int) -> HealthCheck:
     """Nobody holds this device, so no run may live on it."""
     try:
-        end_leftovers(agent, fence)
-        living = [run for run, state in agent.runs() if state == "running"]
+        # Each question starts an interpreter on the device: where nothing was found, it is not asked twice.
+        living = [run for run, _ in agent.runs()] if end_leftovers(agent, fence) else []
     except EdgematrixError as error:
         return HealthCheck("left behind", "failed", error.message, error.remedy)
     if living:
