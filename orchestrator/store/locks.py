@@ -1,4 +1,4 @@
-"""A lock by name with an expiry, held by whoever renews it: which of several schedulers is the active one."""
+"""A lock by name with an expiry, held by whoever renews it: which of several schedulers is the active one, which gateways are served."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def hold_lock(engine: Engine, name: str, holder: str, now: float, term_secs: flo
     except IntegrityError:
         return False
     return True
+
+
+def give_lock(engine: Engine, name: str, holder: str) -> bool:
+    """End the term at once, so that the next holder need not wait for it; False when the lock is another's already."""
+    with open_session(engine) as session:
+        given = session.execute(
+            update(Lock).where(col(Lock.name) == name, col(Lock.holder) == holder).values(expires_at=0.0).returning(col(Lock.name))
+        ).scalar_one_or_none()
+    return given is not None
