@@ -13,7 +13,7 @@ A device's folder (its *root*) holds::
         progress                     PROGRESS, rewritten in place by the runner
         read_mark                    touched whenever the orchestrator reads; see ``orphan_after_secs``
         cancel                       its presence asks the supervisor to end the run
-        runner.json                  RunnerReport, written by the runner as its last act
+        runner.json                  RunnerReport, written by the runner when all is measured, and again with the placement
         outcome.json                 RunOutcome, written by the supervisor as its last act
 
 Everything that comes from a device is untrusted: it is sized with the limits below and checked here before use.
@@ -198,18 +198,42 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class PlacedNode:
+    """One node of the model as the runtime runs it (after its optimizations), and the provider or delegate that does."""
+
+    name: str
+    operator: str
+    provider: str
+
+
+@dataclass(frozen=True)
 class Placement:
-    """Where the model's nodes really ran: provider or delegate asked for, and nodes counted per provider. Empty counts carry a cause."""
+    """Where the model's nodes really ran: provider or delegate asked for, and nodes counted per provider. Empty counts carry a cause.
+
+    ``fallback_count`` are the nodes that run elsewhere than asked; None when nothing in particular was asked for (``default``), or when
+    it is unknown. ``fallback`` names the first MAX_FALLBACK_NODES of them.
+    """
 
     asked: str
     used: List[str]
     node_counts: Dict[str, int] = field(default_factory=dict)
     cause: Optional[str] = None
+    fallback_count: Optional[int] = None
+    fallback: List[PlacedNode] = field(default_factory=list)
+
+
+MAX_FALLBACK_NODES = 32
+
+#: The placement's cause while the runner still looks for it: such a report holds a whole measurement, however the runner ends after it.
+PLACEMENT_UNFINISHED = "the runner ended, or was ended after its time, while it ran the model again to see where the nodes go"
 
 
 @dataclass(frozen=True)
 class RunnerReport:
-    """What the runner found and did; its last act, also when it fails in an orderly way."""
+    """What the runner found and did, also when it fails in an orderly way.
+
+    ``placement`` is set exactly when everything that was asked for has been measured, first with the cause PLACEMENT_UNFINISHED.
+    """
 
     error: Optional[Dict[str, Any]] = None
     origin_monotonic_ns: int = 0

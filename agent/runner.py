@@ -1,13 +1,15 @@
 """The second process of a run: load the model, answer the queries, write what was measured.
 
 Started by the supervisor as ``PYTHON agent.pyz runner JOB_FOLDER --root ROOT``. It reads ``request.json`` and the files under
-``content/``, writes the spools and ``progress``, and as its last act ``runner.json``. It exits with EXIT_COMPLETED, EXIT_ERROR when it
-failed in an orderly way (``runner.json`` holds the error), or EXIT_STOPPED when SIGTERM asked it to end early; anything else is a crash,
-which the supervisor reads.
+``content/``, writes the spools and ``progress``, when everything is measured ``runner.json``, and this once more with the placement. It
+exits with EXIT_COMPLETED, EXIT_ERROR when it failed in an orderly way (``runner.json`` holds the error), or EXIT_STOPPED when SIGTERM
+asked it to end early; anything else is a crash, which the supervisor reads.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
 import signal
@@ -16,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from agent import protocol
 from agent.errors import DigestMismatch, EdgematrixError, InternalError, RequestInvalid
 from agent.loadgen import Answer, LatencyResult, Pipeline, SampleSink, first_query, run_accuracy, run_latency
 from agent.preprocess import compile_steps, dequantizer
-from agent.protocol import ContentRef, RunnerReport, RunRequest
+from agent.protocol import ContentRef, Placement, RunnerReport, RunRequest
 from agent.recorder import ProgressFile, QueryRecorder
 from agent.report_file import ReportFile
 from agent.runtimes import Runtime, create
@@ -37,6 +39,9 @@ EXIT_STOPPED = 4
 
 SCENARIOS = ("accuracy", "latency")
 
+#: How long the look at the placement may last after a run.
+PLACEMENT_SECS = 60.0
+
 #: How much of the inputs a latency run holds in memory and asks in turn (LoadGen's performance sample count).
 PERFORMANCE_SAMPLE_BYTES = 64 * 1024 * 1024
 
@@ -46,8 +51,11 @@ _MAX_PAUSES = 200_000
 _REMEDY_VERSION = "submit again with an orchestrator of the agent's version"
 
 
-def main(job_folder: Path, root: Path) -> int:
-    """Run the attempt of ``job_folder`` on the device's folder ``root``; return the exit code."""
+def main(job_folder: Path, root: Path, placement_secs: float = PLACEMENT_SECS) -> int:
+    """Run the attempt of ``job_folder`` on the device's folder ``root``; return the exit code.
+
+    ``placement_secs`` bounds the look at the placement: a process that still looks after that is ended by SIGALRM.
+    """
     run = _Run(job_folder, root)
     signal.signal(signal.SIGTERM, run.ask_to_stop)
     try:
@@ -71,7 +79,27 @@ def main(job_folder: Path, root: Path) -> int:
     except EdgematrixError as error:
         sys.stderr.write(f"{error.code}: {error.message}\n")
         return EXIT_ERROR
+    if code == EXIT_COMPLETED:
+        # After everything was measured and kept: it may load and run the model a second time, which may crash or never end.
+        try:
+            with _time_limit(placement_secs):
+                run.find_placement()
+            report.publish(RunnerReport(**run.facts))
+        except EdgematrixError as error:
+            sys.stderr.write(f"the placement could not be kept: {error.code}: {error.message}\n")
     return code
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """End this process by SIGALRM unless the block ends in time: nothing gentler stops a native library that hangs."""
+    handler = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, handler)
 
 
 class _Run:
@@ -83,6 +111,7 @@ class _Run:
         self._folder = folder
         self._root = root
         self._clock = time.monotonic_ns
+        self._find_placement: Callable[[], Placement]
 
     def ask_to_stop(self, number: int, frame: Optional[FrameType]) -> None:
         self.stopped = True
@@ -120,9 +149,14 @@ class _Run:
                 self.facts["flush_pauses_ns"] = recorder.pauses_ns[:_MAX_PAUSES]
                 self.facts["peak_rss_bytes"] = peak_rss_bytes()
         progress.write("finishing")
-        # After everything was measured: it may load and run the model a second time.
-        self.facts["placement"] = runtime.placement(model, answer.batch, self._folder)
         progress.close()
+        if not self.stopped:
+            self.facts["placement"] = Placement(request.settings.provider, [], cause=protocol.PLACEMENT_UNFINISHED)
+            self._find_placement = functools.partial(runtime.placement, model, answer.batch, self._folder)
+
+    def find_placement(self) -> None:
+        """Find out where the nodes ran, once :meth:`execute` has measured everything; nothing holds the measured session any more."""
+        self.facts["placement"] = self._find_placement()
 
     def _load(self, runtime: Runtime, model: Path) -> None:
         self.facts["rss_before_load_bytes"] = _status_bytes("VmRSS")

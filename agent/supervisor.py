@@ -133,9 +133,10 @@ class Supervisor:
         exit_status = runner.kill()
         self._event("runner_ended", exit_status)
         runner.close()
-        if reason is not None:
+        report, problem = verdict.parse_report(self._read_report())
+        if reason is not None and not (reason == "timeout_reached" and verdict.only_placement_missing(report)):
             return self._ended_early(reason)
-        self._report, problem = verdict.parse_report(self._read_report())
+        self._report = report
         tail = (layout.read_file(folder / "runner.stderr") or b"")[-_TAIL_BYTES:].decode("utf-8", "replace")
         killed = _oom_kills(self._run.host) - oom_kills
         return verdict.judge(verdict.RunnerEnd(exit_status, self._report, problem, tail, self._memory_available, killed))

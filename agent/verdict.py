@@ -33,8 +33,17 @@ def judge(end: RunnerEnd) -> Tuple[str, Optional[Dict[str, Any]]]:
     """Return status and error of an attempt whose runner ended by itself (or by somebody other than the supervisor)."""
     if end.status == 0 and end.report is not None and end.report.error is None:
         return "completed", None
+    if only_placement_missing(end.report):
+        return "completed", None
     error = _error(end)
     return "error", error
+
+
+def only_placement_missing(report: Optional[protocol.RunnerReport]) -> bool:
+    """Tell whether a report holds a whole measurement and only the look at the placement after it came to no end."""
+    if report is None or report.error is not None or report.placement is None:
+        return False
+    return report.placement.cause == protocol.PLACEMENT_UNFINISHED
 
 
 def parse_report(data: Optional[bytes]) -> Tuple[Optional[protocol.RunnerReport], str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
@@ -16,7 +17,10 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 import numpy as np
 
 from agent.errors import DigestMismatch, EdgematrixError, InvokeFailed, ModelRejected, ShapeMismatch
-from agent.protocol import Placement, Settings, TensorInfo
+from agent.protocol import MAX_FALLBACK_NODES, PlacedNode, Placement, Settings, TensorInfo
+
+#: Converters make names of many hundred characters; what is kept of one.
+_NODE_NAME = 120
 
 
 class BoundQuery(NamedTuple):
@@ -95,14 +99,23 @@ class Runtime(ABC):
             return query.fetch(query.invoke())
 
     def placement(self, model: Path, example: np.ndarray, scratch: Path) -> Placement:
-        """Say where the nodes of the loaded model really run. May run the model again: call it after the measurement.
+        """Say where the nodes of the loaded model really run.
 
-        ``scratch`` is a folder for temporary files. What cannot be known is empty counts and a cause, never an error.
+        May close the loaded model and load and run it again: call it after the measurement, and answer no query after it. ``scratch`` is a
+        folder for temporary files. What cannot be known is empty counts and a cause, never an error.
         """
+        asked = self.settings.provider
         try:
-            return self._placement(model, example, scratch)
+            nodes = self._placed_nodes(model, example, scratch)
         except Exception as error:  # noqa: BLE001 (a fact beside the result must not cost the result)
-            return Placement(asked=self.settings.provider, used=[], cause=f"{type(error).__name__}: {error}"[:500])
+            return Placement(asked, [], cause=f"{type(error).__name__}: {error}"[:500])
+        if not nodes:
+            return Placement(asked, [], cause=f"{self.name} names no node of this model")
+        counts = Counter(node.provider for node in nodes)
+        expected = self._expected_provider()
+        elsewhere = [] if expected is None else [node for node in nodes if node.provider != expected]
+        named = [PlacedNode(node.name[:_NODE_NAME], node.operator[:_NODE_NAME], node.provider) for node in elsewhere[:MAX_FALLBACK_NODES]]
+        return Placement(asked, sorted(counts), dict(sorted(counts.items())), None, None if expected is None else len(elsewhere), named)
 
     @abstractmethod
     def facts(self) -> Dict[str, str]:
@@ -121,7 +134,12 @@ class Runtime(ABC):
     def _bind(self, example: np.ndarray) -> BoundQuery: ...
 
     @abstractmethod
-    def _placement(self, model: Path, example: np.ndarray, scratch: Path) -> Placement: ...
+    def _placed_nodes(self, model: Path, example: np.ndarray, scratch: Path) -> List[PlacedNode]:
+        """Return every node of the model as it is run, each once."""
+
+    @abstractmethod
+    def _expected_provider(self) -> Optional[str]:
+        """Return where every node runs when all is as asked, in the words of ``PlacedNode``; None when nothing in particular was asked."""
 
     @abstractmethod
     def _translate(self, error: Exception, otherwise: type[EdgematrixError], message: str) -> EdgematrixError:

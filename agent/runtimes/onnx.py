@@ -7,12 +7,20 @@ import importlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from agent.errors import EdgematrixError, MissingRuntime, ProviderUnavailable, RequestInvalid, ShapeMismatch, UnsupportedOperator
-from agent.protocol import Placement, Settings, TensorInfo
+from agent.errors import (
+    EdgematrixError,
+    InternalError,
+    MissingRuntime,
+    ProviderUnavailable,
+    RequestInvalid,
+    ShapeMismatch,
+    UnsupportedOperator,
+)
+from agent.protocol import PlacedNode, Settings, TensorInfo
 from agent.runtimes.base import BoundQuery, Runtime, first_line
 
 #: Our words for ONNX Runtime's graph optimization levels; None is its default, which is ``all``.
@@ -24,6 +32,11 @@ GRAPH_OPTIMIZATIONS = {
 }
 
 _CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_TENSORRT = "TensorrtExecutionProvider"
+#: A profile is about a kilobyte for each node that ran; a model whose loops make more of it than this is not looked at.
+_MAX_PROFILE_BYTES = 64 * 1024 * 1024
+_KERNEL_TIME = "_kernel_time"
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
@@ -81,8 +94,11 @@ class OnnxRuntime(Runtime):
         return options
 
     def _session_of(self, model: Path, options: Any) -> Any:
-        providers = [self._provider] if self._provider == _CPU else [self._provider, _CPU]
-        return self._package.InferenceSession(str(model), options, providers=providers)
+        providers = [self._provider, _CPU]
+        if self._provider == _TENSORRT and _CUDA in self._package.get_available_providers():
+            # what TensorRT does not take stays on the GPU
+            providers.insert(1, _CUDA)
+        return self._package.InferenceSession(str(model), options, providers=list(dict.fromkeys(providers)))
 
     def _load(self, model: Path) -> None:
         self._session = self._session_of(model, self._options())
@@ -98,8 +114,15 @@ class OnnxRuntime(Runtime):
         set_input = functools.partial(feed.__setitem__, self.inputs[0].name)
         return BoundQuery(set_input, functools.partial(self._session.run, None, feed), _same)
 
-    def _placement(self, model: Path, example: np.ndarray, scratch: Path) -> Placement:
-        """Profile one query in a session of its own: its record names the provider of every node that ran."""
+    def _expected_provider(self) -> Optional[str]:
+        return None if self.settings.provider.lower() == "default" else self._provider
+
+    def _placed_nodes(self, model: Path, example: np.ndarray, scratch: Path) -> List[PlacedNode]:
+        """Profile one query in a session of its own: its record names the provider of every node that ran.
+
+        The measured session is closed first: two at once might not fit into memory.
+        """
+        self._session = None
         options = self._options()
         options.enable_profiling = True
         options.profile_file_prefix = str(scratch / "placement")
@@ -107,21 +130,13 @@ class OnnxRuntime(Runtime):
         session.run(None, {self.inputs[0].name: example})
         profile = session.end_profiling()
         try:
+            size = os.path.getsize(profile)
+            if size > _MAX_PROFILE_BYTES:
+                raise InternalError(f"the profile of one query has {size} bytes; at most {_MAX_PROFILE_BYTES} are read")
             with open(profile, encoding="utf-8") as file:
-                events = json.load(file)
+                return _nodes_of(json.load(file))
         finally:
             os.unlink(profile)
-        counts: Dict[str, int] = {}
-        seen = set()
-        for event in events:
-            arguments = event.get("args") or {}
-            node = arguments.get("node_index")
-            if event.get("cat") == "Node" and "provider" in arguments and node not in seen:
-                seen.add(node)
-                counts[arguments["provider"]] = counts.get(arguments["provider"], 0) + 1
-        if not counts:
-            return Placement(self.settings.provider, session.get_providers(), {}, "the profile of this model names no node")
-        return Placement(self.settings.provider, sorted(counts), counts)
 
     def _translate(self, error: Exception, otherwise: type[EdgematrixError], message: str) -> EdgematrixError:
         said = first_line(error)
@@ -133,6 +148,18 @@ class OnnxRuntime(Runtime):
         if "model ir version" in lowered or "opset" in lowered:
             return otherwise(f"{message}: {said}", "use a newer onnxruntime on the device, or export the model with an older opset")
         return otherwise(f"{message}: {said}", "check the file with `onnx.checker`, and that it runs in onnxruntime elsewhere")
+
+
+def _nodes_of(events: List[Dict[str, Any]]) -> List[PlacedNode]:
+    """Return each node of a profile once, in the order in which they ran first; the body of a loop runs many times."""
+    found: Dict[Tuple[Any, ...], PlacedNode] = {}
+    for event in events:
+        arguments = event.get("args") or {}
+        if event.get("cat") == "Node" and "provider" in arguments:
+            name = str(event.get("name", "")).replace(_KERNEL_TIME, "")
+            node = PlacedNode(name, str(arguments.get("op_name", "")), str(arguments["provider"]))
+            found.setdefault((name, arguments.get("node_index"), node.provider), node)
+    return list(found.values())
 
 
 def _same(outputs: List[np.ndarray]) -> List[np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 import numpy as np
 
 from agent.errors import EdgematrixError, MissingRuntime, ProviderUnavailable, RequestInvalid, UnsupportedOperator
-from agent.protocol import Placement, Settings, TensorInfo
+from agent.protocol import PlacedNode, Settings, TensorInfo
 from agent.runtimes.base import BoundQuery, Runtime, first_line
 from agent.runtimes.selftest import TFLITE_MODEL, tflite_self_test
 from agent.runtimes.tflite_file import check_tflite_file
@@ -91,22 +91,30 @@ class TfliteRuntime(Runtime):
 
         return BoundQuery(set_input, interpreter.invoke, fetch)
 
-    def _placement(self, model: Path, example: np.ndarray, scratch: Path) -> Placement:
-        """Count the primary subgraph's nodes by who runs them.
+    def _expected_provider(self) -> Optional[str]:
+        return {"xnnpack": _XNNPACK, "builtin": _BUILTIN}.get(self.settings.provider)
+
+    def _placed_nodes(self, model: Path, example: np.ndarray, scratch: Path) -> List[PlacedNode]:
+        """Return the primary subgraph's nodes with who runs them, from the interpreter that was measured: nothing is run again.
 
         A delegate adds a DELEGATE node and leaves the nodes it replaces in the list (tflite-runtime 2.14 and ai-edge-litert 1.2 to 2.3
         alike), so the replaced ones are those on a path from the delegate node's outputs back to its inputs. The only delegate we ever
-        load is the package's own default, XNNPACK.
+        load is the package's own default, XNNPACK. A node has no name of its own: it is called after its first output.
         """
         operations = self._interpreter._get_ops_details()
         delegated: Set[int] = set()
         for delegate in _delegates(self._interpreter):
             delegated |= _replaced_by(delegate, operations)
-        nodes = sum(operation["op_name"] != _DELEGATE for operation in operations)
-        counts = {_XNNPACK: len(delegated), _BUILTIN: nodes - len(delegated)}
-        used = [name for name, count in counts.items() if count]
-        cause = "XNNPACK is there and took no node of this model" if self.settings.provider == "xnnpack" and not delegated else None
-        return Placement(self.settings.provider, used, {name: counts[name] for name in used}, cause)
+        names = {detail["index"]: str(detail["name"]) for detail in self._interpreter.get_tensor_details()}
+        return [
+            PlacedNode(
+                next((names.get(int(tensor), "") for tensor in operation["outputs"]), ""),
+                str(operation["op_name"]),
+                _XNNPACK if operation["index"] in delegated else _BUILTIN,
+            )
+            for operation in operations
+            if operation["op_name"] != _DELEGATE
+        ]
 
     def _translate(self, error: Exception, otherwise: type[EdgematrixError], message: str) -> EdgematrixError:
         said = first_line(error)

@@ -45,6 +45,12 @@ def main() -> int:
         report()  # a report that was written does not make a crash a success
         os.kill(os.getpid(), getattr(signal, behaviour))
         time.sleep(60)
+    elif behaviour in ("dies_looking", "hangs_looking"):
+        report(steady_count=7, placement=protocol.Placement("default", [], cause=protocol.PLACEMENT_UNFINISHED))
+        if behaviour == "hangs_looking":
+            hang()
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(60)
     elif behaviour == "exits_7":
         sys.stderr.write("cannot initialise the accelerator\n")
         return 7

@@ -16,6 +16,7 @@ from agent.protocol import (
     ContentRef,
     InputsRef,
     LoadSettings,
+    PlacedNode,
     Placement,
     RunnerReport,
     RunOutcome,
@@ -49,7 +50,7 @@ REPORT = RunnerReport(
     error={"class": "job", "code": "invoke_failed", "message": "no", "remedy": ""},
     inputs=[TensorInfo("x", [1, -1], "int8", 0.5, -3)],
     outputs=[TensorInfo("y", [1, 2], "float32")],
-    placement=Placement("default", ["XNNPACK"], {"XNNPACK": 3}),
+    placement=Placement("xnnpack", ["XNNPACK", "builtin"], {"XNNPACK": 3, "builtin": 1}, None, 1, [PlacedNode("y", "SOFTMAX", "builtin")]),
     flush_pauses_ns=[1, 2],
     numpy_threads={"cpus": 4},
 )

@@ -172,6 +172,23 @@ def test_every_other_end_is_told_with_its_cause(runs: Runs, behaviour: str, expe
     assert word in outcome.error["message"]
 
 
+@pytest.mark.parametrize(("behaviour", "timeout_secs"), [("dies_looking", 60.0), ("hangs_looking", 1.0)])
+def test_a_whole_measurement_survives_the_look_at_its_placement(runs: Runs, behaviour: str, timeout_secs: float) -> None:
+    outcome = runs.outcome(behaviour, timeout_secs=timeout_secs)
+    assert (outcome.status, outcome.error) == ("completed", None)
+    assert outcome.runner is not None
+    assert outcome.runner.steady_count == 7
+    assert outcome.runner.placement == protocol.Placement("default", [], cause=protocol.PLACEMENT_UNFINISHED)
+
+
+def test_cancel_ends_a_run_that_only_looks_at_its_placement(runs: Runs) -> None:
+    folder = runs.push()
+    assert runs.start(folder, "hangs_looking")["ok"]
+    wait_for((folder / "hanging").exists, f"the stand-in; log: {runs.log(folder)}")
+    commands.cancel(runs.root, folder.name, 1)
+    assert runs.end(folder).status == "canceled"
+
+
 def test_what_a_runner_says_is_kept_within_bounds_and_its_last_words_stay(runs: Runs) -> None:
     assert runs.outcome("is_noisy").status == "completed"
     said = (runs.started[0] / "runner.stderr").read_bytes()
