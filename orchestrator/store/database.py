@@ -186,6 +186,12 @@ def _begin_sqlite(connection: Connection) -> None:
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------------
 
+#: A process that froze, or whose host lost its power, in the middle of a transaction would keep its rows locked for hours: the server ends
+#: it. A writer waits as long as SQLite lets it wait.
+_PG_OPTIONS = f"-c idle_in_transaction_session_timeout=20s -c lock_timeout={BUSY_TIMEOUT_SECS:.0f}s"
+#: The other way round: a server that vanished is noticed within half a minute instead of two hours.
+_PG_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+
 
 def _open_postgresql(url: URL) -> Engine:
     try:
@@ -195,7 +201,12 @@ def _open_postgresql(url: URL) -> Engine:
             pool_pre_ping=True,
             # As many as a gateway's slots, so that a busy one does not open a connection for each drive; they are opened when needed.
             pool_size=16,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_SECS, "application_name": "edgematrix"},
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_SECS,
+                "application_name": "edgematrix",
+                "options": _PG_OPTIONS,
+                **_PG_KEEPALIVES,
+            },
         )
     except (ImportError, NoSuchModuleError) as error:
         raise DatabaseUrlInvalid(f"PostgreSQL needs the psycopg package: {error}", "pip install 'edgematrix[postgres]'") from error

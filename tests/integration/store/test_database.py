@@ -339,6 +339,40 @@ def test_a_connection_that_breaks_inside_a_transaction_is_unreachable(postgres_u
             writing.add(Lock(name="scheduler", holder="a", expires_at=0))
 
 
+def test_a_process_that_froze_in_a_transaction_keeps_its_rows_from_others_for_a_while_only(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_PG_OPTIONS", database_module._PG_OPTIONS.replace("=20s", "=1s"))
+    with opened(postgres_url) as frozen, opened(postgres_url) as other:
+        migrate(frozen)
+        with session(frozen) as first:
+            first.add(Lock(name="scheduler", holder="nobody", expires_at=0.0))
+
+        def freeze_and_thaw() -> None:
+            with session(frozen) as first:
+                first.execute(text("UPDATE lock SET holder = 'frozen'"))
+                with session(other) as second:  # waits for the row until the server ends the transaction that says nothing more
+                    second.execute(text("UPDATE lock SET holder = 'other'"))
+                first.execute(text("UPDATE lock SET holder = 'thawed'"))
+
+        with pytest.raises(DatabaseUnreachable):
+            freeze_and_thaw()
+        with read_session(other) as reading:
+            assert reading.get_one(Lock, "scheduler").holder == "other"
+
+
+def test_a_writer_waits_for_a_row_no_longer_than_it_would_on_sqlite(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_PG_OPTIONS", database_module._PG_OPTIONS.replace("lock_timeout=30s", "lock_timeout=1s"))
+    with opened(postgres_url) as engine, opened(postgres_url) as other:
+        migrate(engine)
+        with session(engine) as first:
+            first.add(Lock(name="scheduler", holder="nobody", expires_at=0.0))
+        with session(engine) as first:
+            first.execute(text("UPDATE lock SET holder = 'first'"))
+            with pytest.raises(DatabaseBusy), session(other) as second:
+                second.execute(text("UPDATE lock SET holder = 'second'"))
+
+
 def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderUnwritable, match="file"):
