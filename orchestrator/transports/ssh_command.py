@@ -11,7 +11,8 @@ import paramiko
 
 from agent.errors import DeviceUnreachable, RequestInvalid
 from orchestrator.transports.base import CommandResult
-from orchestrator.transports.ssh_errors import LinkLost
+from orchestrator.transports.ssh_channel import REPLY_TIMEOUT_SECS, kill_command, start_channel
+from orchestrator.transports.ssh_errors import link_lost
 
 _CHUNK_BYTES = 64 * 1024
 #: The exit status that the library gives for a command which a signal ended, or whose channel closed without a word.
@@ -37,18 +38,19 @@ def run_command(transport: paramiko.Transport, argv: Sequence[str], timeout_secs
     deadline = time.monotonic() + timeout_secs
     line = quote_command(argv)
     try:
-        channel = transport.open_session(timeout=timeout_secs)
+        channel = start_channel(transport, lambda opened: opened.exec_command(line), min(timeout_secs, REPLY_TIMEOUT_SECS))
         try:
             channel.settimeout(max(deadline - time.monotonic(), 0.01))
-            channel.exec_command(line)
             channel.shutdown_write()
             return _Output(channel, max_output_bytes).read_to_end(argv[0], deadline, timeout_secs)
         finally:
+            if not channel.exit_status_ready():
+                kill_command(channel)
             channel.close()
     except (paramiko.SSHException, EOFError, OSError) as error:
         if time.monotonic() >= deadline:
             raise _too_late(argv[0], timeout_secs) from error
-        raise LinkLost(f"the connection broke while {argv[0]} ran: {error or type(error).__name__}", "it is tried again") from error
+        raise link_lost(f"while {argv[0]} ran", error) from error
 
 
 def _too_late(command: str, timeout_secs: float) -> DeviceUnreachable:
@@ -75,7 +77,7 @@ class _Output:
                 if self._channel.exit_status_ready() and closed and not moved:
                     status = self._channel.recv_exit_status()
                     if status == _NO_STATUS and not self._channel.get_transport().is_active():
-                        raise LinkLost(f"the connection broke while {command} ran", "it is tried again")
+                        raise link_lost(f"while {command} ran")
                     return self._result(status)
                 left = deadline - time.monotonic()
                 if left <= 0:

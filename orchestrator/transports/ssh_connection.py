@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,15 +19,13 @@ import paramiko
 
 from agent.errors import DeviceUnreachable, EdgematrixError
 from orchestrator.transports.ssh_errors import HostKeyChanged, HostKeyUnknown, KeyUnusable, LinkLost, LoginRefused
+from orchestrator.transports.ssh_greeting import LOGIN_TIMEOUT_SECS, greet, trust
 from orchestrator.transports.ssh_route import Hop, Route
 
 CONNECT_TIMEOUT_SECS = 10.0
-_LOGIN_TIMEOUT_SECS = 20.0
 #: The kernel gives a peer up that has not acknowledged what we sent for so long; the default is a quarter of an hour.
 _DEAD_PEER_SECS = 15
 _KEEPALIVE_SECS = 15
-#: Unacknowledged bytes a host may send us: with the library's 2 MiB a link with delay stands idle (FIELD.md §6).
-_WINDOW_BYTES = 2**31 - 1
 
 # Its words reach the user as our errors; on its own it would write beside them.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -85,9 +83,10 @@ def connect(route: Route, pinned: HostKey | None, name: str) -> Connection:
     if pinned is None:
         raise HostKeyUnknown(f"no host key is pinned for {name}", "edgematrix device trust NAME shows its fingerprint and pins it")
     with _going(route) as (opened, way):
-        transport = _greet(way, route.device, [pinned.kind])
+        transport = greet(way, route.device, [pinned.kind])
         opened.append(transport)
         _refuse_other_key(transport, pinned, name)
+        trust(transport)
         _log_in(transport, route.device)
         transport.set_keepalive(_KEEPALIVE_SECS)
         return Connection(transport, tuple(opened[:-1]))
@@ -96,7 +95,7 @@ def connect(route: Route, pinned: HostKey | None, name: str) -> Connection:
 def ask_host_key(route: Route) -> HostKey:
     """The key that the route's device shows; nobody logs in there."""
     with _going(route) as (opened, way):
-        transport = _greet(way, route.device, [])
+        transport = greet(way, route.device, [])
         opened.append(transport)
         shown = _shown_key(transport)
         for item in reversed(opened):
@@ -115,9 +114,10 @@ def _going(route: Route) -> Iterator[tuple[list[paramiko.Transport], Any]]:
         way: Any = _proxy(route.proxy_command, route) if route.proxy_command else None
         hops = [*route.jumps, route.device]
         for hop, following in pairwise(hops):
-            transport = _greet(way or _dial(hop), hop, _known_kinds(hop))
+            transport = greet(way or _dial(hop), hop, _known_kinds(hop))
             opened.append(transport)
             _refuse_unknown_jump(transport, hop)
+            trust(transport)
             _log_in(transport, hop)
             transport.set_keepalive(_KEEPALIVE_SECS)
             way = _channel_to(transport, hop, following)
@@ -165,36 +165,6 @@ def _channel_to(transport: paramiko.Transport, hop: Hop, following: Hop) -> para
             f"{hop.host} does not connect us to {following.host} port {following.port}: {error}",
             "is the device on, and does that host allow forwarding (AllowTcpForwarding)?",
         ) from error
-
-
-def _greet(way: Any, hop: Hop, kinds: Sequence[str]) -> paramiko.Transport:
-    """Exchange keys over ``way``, asking for a host key of one of ``kinds`` first; nobody is logged in yet."""
-    transport = paramiko.Transport(way, default_window_size=_WINDOW_BYTES)
-    try:
-        options = transport.get_security_options()
-        options.ciphers = _fast_first(options.ciphers)
-        first = [name for kind in kinds for name in _algorithms(kind) if name in options.key_types]
-        options.key_types = [*first, *(name for name in options.key_types if name not in first)]
-        transport.banner_timeout = _LOGIN_TIMEOUT_SECS
-        transport.start_client(timeout=_LOGIN_TIMEOUT_SECS)
-    except Exception as error:
-        transport.close()
-        if isinstance(error, EOFError | OSError | paramiko.SSHException):
-            raise DeviceUnreachable(
-                f"{hop.host} port {hop.port} does not speak SSH with us: {error or 'the connection was closed'}",
-                "is that port its SSH server? ssh -v shows what both sides offer",
-            ) from error
-        raise
-    return transport
-
-
-def _fast_first(ciphers: Sequence[str]) -> list[str]:
-    """AES in counter mode with its own integrity check needs no second pass over the data."""
-    return sorted(ciphers, key=lambda name: "gcm" not in name)
-
-
-def _algorithms(kind: str) -> tuple[str, ...]:
-    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
 
 
 # --- whom we speak to ----------------------------------------------------------------------------------------
@@ -250,7 +220,7 @@ def _refuse_unknown_jump(transport: paramiko.Transport, hop: Hop) -> None:
 
 
 def _log_in(transport: paramiko.Transport, hop: Hop) -> None:
-    transport.auth_timeout = _LOGIN_TIMEOUT_SECS
+    transport.auth_timeout = LOGIN_TIMEOUT_SECS
     tried: list[str] = []
     unusable: list[KeyUnusable] = []
     for source, key in _keys(hop, unusable):

@@ -37,5 +37,14 @@ class LinkLost(DeviceUnreachable):
     code: ClassVar[str] = "link_lost"
 
 
+def link_lost(when: str, cause: BaseException | None = None) -> LinkLost:
+    """The error for a connection that broke; ``when`` says in which moment."""
+    told = "no answer in time" if isinstance(cause, TimeoutError) else str(cause or "") or (type(cause).__name__ if cause else "")
+    return LinkLost(
+        f"the connection broke {when}" + (f": {told}" if told else ""),
+        "try again; when it stays so, see the SSH server's log on the device (journalctl -u ssh)",
+    )
+
+
 #: A host that answers, and a login that cannot be: somebody has to do something.
 REFUSALS = (HostKeyUnknown, HostKeyChanged, LoginRefused, KeyUnusable)

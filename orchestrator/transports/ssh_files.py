@@ -15,10 +15,9 @@ import paramiko
 from paramiko.message import Message
 
 from agent.errors import DeviceReplyInvalid, DeviceUnreachable, DiskFull, EdgematrixError, FolderUnwritable
-from orchestrator.transports.ssh_errors import LinkLost
+from orchestrator.transports.ssh_channel import REPLY_TIMEOUT_SECS, start_channel
+from orchestrator.transports.ssh_errors import link_lost
 
-#: A host that does not answer one request of a transfer for so long is taken as lost.
-REPLY_TIMEOUT_SECS = 20.0
 _BLOCK_BYTES = 32768
 _EXTENDED, _EXTENDED_REPLY = 200, 201
 _READ_ONLY = 1
@@ -29,19 +28,18 @@ class SshFiles:
 
     def __init__(self, transport: paramiko.Transport) -> None:
         try:
-            session = paramiko.SFTPClient.from_transport(transport)
+            self._channel = start_channel(transport, lambda opened: opened.invoke_subsystem("sftp"), REPLY_TIMEOUT_SECS)
+            self._channel.settimeout(REPLY_TIMEOUT_SECS)
+            self._sftp = paramiko.SFTPClient(self._channel)
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not transport.is_active():
-                raise LinkLost("the connection broke while SFTP was opened", "it is tried again") from error
+                raise link_lost("while SFTP was opened", error) from error
+            told = "no answer in time" if isinstance(error, TimeoutError) else str(error) or "it closes at once"
             raise DeviceUnreachable(
-                f"the host offers no SFTP: {error}", "add `Subsystem sftp internal-sftp` to its sshd_config and restart its SSH server"
+                f"the host offers no SFTP: {told}", "add `Subsystem sftp internal-sftp` to its sshd_config and restart its SSH server"
             ) from error
-        if session is None:
-            raise LinkLost("the connection broke while SFTP was opened", "it is tried again")
-        self._sftp = session
-        self._channel = session.get_channel()
-        if self._channel is not None:
-            self._channel.settimeout(REPLY_TIMEOUT_SECS)
+        except Exception as error:
+            raise _garbage(error) from error
 
     def put(self, data: IO[bytes], size_bytes: int, target: str, executable: bool) -> None:
         """Write to a temporary name beside ``target``, then rename over it. Missing folders are made."""
@@ -145,12 +143,17 @@ class SshFiles:
     def _read_errors(self, path: str) -> Iterator[None]:
         try:
             yield
+        except EdgematrixError:
+            raise
         except (EOFError, paramiko.SSHException, TimeoutError, ConnectionError) as error:
-            raise _lost(path, error) from error
+            raise link_lost(f"at {path}", error) from error
         except OSError as error:
             if self._dead():
-                raise _lost(path, error) from error
+                raise link_lost(f"at {path}", error) from error
             raise DeviceUnreachable(f"{path} cannot be read: {error.strerror or error}", "see its permissions on the device") from error
+        except Exception as error:
+            self.close()
+            raise _garbage(error) from error
 
     @contextmanager
     def _write_errors(self, target: str, size_bytes: int) -> Iterator[None]:
@@ -159,15 +162,17 @@ class SshFiles:
         except EdgematrixError:
             raise
         except (EOFError, paramiko.SSHException, TimeoutError, ConnectionError) as error:
-            raise _lost(target, error) from error
+            raise link_lost(f"at {target}", error) from error
         except OSError as error:
             if self._dead():
-                raise _lost(target, error) from error
+                raise link_lost(f"at {target}", error) from error
             raise self._why_unwritable(target, size_bytes, error) from error
+        except Exception as error:
+            self.close()
+            raise _garbage(error) from error
 
     def _dead(self) -> bool:
-        transport = None if self._channel is None else self._channel.get_transport()
-        return transport is None or not transport.is_active() or self._channel is None or self._channel.closed
+        return bool(self._channel.closed or not self._channel.get_transport().is_active())
 
     def _why_unwritable(self, target: str, size_bytes: int, error: OSError) -> EdgematrixError:
         """SFTP says no more than "Failure" of a full disk, so the file system is asked."""
@@ -204,6 +209,9 @@ class SshFiles:
             return int(fragment * available), bool(flags & _READ_ONLY)
 
 
-def _lost(path: str, error: BaseException) -> LinkLost:
-    told = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-    return LinkLost(f"the connection broke at {path}: {told}", "it is tried again")
+def _garbage(error: Exception) -> DeviceReplyInvalid:
+    """What is no SFTP makes the library fail in many ways."""
+    return DeviceReplyInvalid(
+        f"the host's SFTP server answers what is no SFTP: {str(error) or type(error).__name__}",
+        "log in by hand: `ssh HOST true` must print nothing (shell start-up files often do), and its sftp subsystem must be an SFTP server",
+    )
