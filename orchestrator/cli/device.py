@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import device_add, device_clean, device_history, device_reserve, device_trust, device_upkeep
+from orchestrator.cli import device_add, device_clean, device_history, device_reserve, device_take_over, device_trust, device_upkeep
 from orchestrator.cli.exit_codes import ExitCode
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Add, list, check, reserve and maintain devices.")
 app.command("add")(device_add.add)
 app.command("trust")(device_trust.trust)
+app.command("take-over")(device_take_over.take_over)
 app.command("clean")(device_clean.clean)
 app.command("reserve")(device_reserve.reserve)
 app.command("extend")(device_reserve.extend)

@@ -14,7 +14,7 @@ from typing import Any
 from agent import errors, protocol
 from orchestrator.dispatch.agent_package import AgentPackage
 from orchestrator.dispatch.push import PART_BYTES, PartedPush
-from orchestrator.transports import Transport
+from orchestrator.transports import CommandResult, Transport
 
 _COMMAND_TIMEOUT_SECS = 30.0
 _SELF_TEST_TIMEOUT_SECS = 120.0
@@ -22,6 +22,8 @@ _SELF_TEST_TIMEOUT_SECS = 120.0
 _JOIN_TIMEOUT_SECS = 300.0
 #: ``<job_id>.<attempt>``. A device's names become arguments of commands.
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,4}")
+#: Half of what a BIGINT holds: a device cannot bring its next leases to an end by naming a large one.
+_FENCES_END = 2**62
 _UNSTORABLE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
@@ -166,6 +168,21 @@ class DeviceAgent:
             found.append((name, str(status["state"])))
         return found
 
+    def seen_fence(self) -> int:
+        """The highest fence the device has seen, 0 on a new one; read without starting a process there."""
+        data = self.transport.read_from(self._path(protocol.FENCE_FILE), 0, 4096)
+        if data is None:
+            return 0
+        try:
+            fence = json.loads(data.decode("utf-8"), parse_int=_int64)["fence"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise errors.DeviceReplyInvalid(
+                "the device's fence.json is damaged", f"make sure that no run lives there, then remove {self._path(protocol.FENCE_FILE)}"
+            ) from error
+        if not isinstance(fence, int) or not 0 <= fence < _FENCES_END:
+            raise errors.DeviceReplyInvalid(f"the device has seen the fence {str(fence)[:40]}, which is none")
+        return fence
+
     # --- reading a run without disturbing it -----------------------------------------------------------------
 
     def mark_read(self, run: str) -> None:
@@ -250,9 +267,8 @@ class DeviceAgent:
         try:
             reply = json.loads(_storable(result.stdout))
         except (ValueError, RecursionError) as error:
-            told = result.stderr[-400:].decode("utf-8", "replace").strip()
             raise errors.DeviceReplyInvalid(
-                f"the agent's {arguments[0]} answered no JSON (exit code {result.exit_code}): {told or 'nothing on stderr'}",
+                f"the agent's {arguments[0]} answered no JSON {_shown(result)}",
                 f"run it by hand: {' '.join(self._interpreter)} {agent_file} {arguments[0]}",
             ) from error
         if not isinstance(reply, dict):
@@ -262,6 +278,18 @@ class DeviceAgent:
                 reply["error"] if isinstance(reply.get("error"), dict) else {"class": "bug", "message": "no reason given"}
             )
         return reply
+
+
+def _shown(result: CommandResult) -> str:
+    """What a person needs of an answer that is none: how it ended and its last words, or the first of those it should not have said."""
+    if len(result.stdout) >= protocol.MAX_MESSAGE_BYTES:
+        ended = f"and was cut off after {len(result.stdout)} bytes"
+    else:
+        ended = f"(exit code {result.exit_code})"
+    # ascii(): what a device sends may hold control sequences of a terminal.
+    told = ascii(result.stderr[-400:].decode("utf-8", "replace").strip())[1:-1]
+    said = ascii(result.stdout[:60].decode("utf-8", "replace"))
+    return f"{ended}: {told or (f'it said {said}' if result.stdout else 'it said nothing')}"
 
 
 def _int64(digits: str) -> int:

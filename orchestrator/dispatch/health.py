@@ -28,6 +28,7 @@ from orchestrator.domain.states import DeviceHealth
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
 from orchestrator.store.tables import Device, Environment
+from orchestrator.transports.ssh_errors import REFUSALS
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +49,7 @@ def check_device(gateway: Gateway, name: str) -> tuple[HealthCheck, ...]:
     for environment in environments:
         check.environment(environment)
     if not environments:
-        remedy = f"edgematrix env add default --python PATH --device {name}"
-        check.findings.append(HealthCheck("environment", "failed", "no environment is registered", remedy))
+        check.without_environment()
     return _record(gateway, check)
 
 
@@ -77,8 +77,7 @@ class _Check:
             agent.push_agent()
             hello = agent.hello()
         except EdgematrixError as error:
-            self.silent = self.silent or (isinstance(error, DeviceUnreachable) and not self._seen)
-            self.findings.append(HealthCheck(f"reach ({environment.name})", "failed", error.message, error.remedy))
+            self._not_reached(f"reach ({environment.name})", error)
             return
         self.findings.append(HealthCheck(f"reach ({environment.name})", "ok", "the agent answers"))
         if not self._seen:
@@ -90,20 +89,42 @@ class _Check:
             with suppress(EdgematrixError):
                 end_leftovers(agent, self.device.fence)
 
+    def without_environment(self) -> None:
+        """A device that nothing can run on yet: whether it is there at all can be said."""
+        try:
+            self.gateway.transport_of(self.device).size_of(f"{self.device.root}/fence.json")
+            self.findings.append(HealthCheck("reach", "ok", "it answers"))
+        except EdgematrixError as error:
+            self._not_reached("reach", error)
+        remedy = f"edgematrix env add default --python PATH --device {self.device.name}"
+        self.findings.append(HealthCheck("environment", "failed", "no environment is registered", remedy))
+
+    def _not_reached(self, what: str, error: EdgematrixError) -> None:
+        # A host that answers and refuses us does not come round by losing its power.
+        hung = isinstance(error, DeviceUnreachable) and not isinstance(error, REFUSALS)
+        self.silent = self.silent or (hung and not self._seen)
+        self.findings.append(self._failed(what, error))
+
+    def _failed(self, what: str, error: EdgematrixError) -> HealthCheck:
+        return finding.failed(what, error, self.device.name)
+
     def _board(self, agent: DeviceAgent, hello: dict[str, Any]) -> None:
         self.facts |= {key: hello[key] for key in ("clock_offset_secs", "clock_offset_uncertainty_secs") if key in hello}
-        self.findings.append(finding.leftovers(agent, self.device.fence))
+        exclusive = finding.exclusive(agent, self.device.fence, self.device.name)
+        self.findings.append(exclusive)
+        if exclusive.status == "ok":  # else the runs there may be somebody's
+            self.findings.append(finding.leftovers(agent, self.device))
         try:
             profile: DeviceProfile = load_profile(self.device.profile)
             told = agent.health()
         except EdgematrixError as error:
-            self.findings.append(HealthCheck("board", "failed", error.message, error.remedy))
+            self.findings.append(self._failed("board", error))
             return
         before = self.device.facts.get("sensors")
         self.findings += [
             finding.architecture(hello, profile),
             finding.clock(hello, profile.health),
-            finding.disk(agent, told, profile.health),
+            finding.disk(agent, told, profile.health, self.device.name),
             finding.background_load(told, profile.health),
             finding.sensors(told, before if isinstance(before, list) else []),
             finding.power_supply(told),
@@ -116,7 +137,7 @@ class _Check:
         try:
             found = agent.facts()
         except EdgematrixError as error:
-            self.findings.append(HealthCheck(f"runtimes ({environment.name})", "failed", error.message, error.remedy))
+            self.findings.append(self._failed(f"runtimes ({environment.name})", error))
             return
         self.facts.setdefault("conditions", found.get("conditions", {}))
         self.findings.append(finding.runtimes(found["runtimes"], environment.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from agent.errors import EdgematrixError
 from orchestrator.dispatch.device_agent import DeviceAgent, end_leftovers
 from orchestrator.domain.profiles import DeviceProfile, HealthLimits
-from orchestrator.store.tables import Environment
+from orchestrator.store.tables import Device, Environment
 
 #: What a short run writes. Random: zeros take no room everywhere.
 _PROBE_BYTES = 4 * 1024 * 1024
+#: Whoever wrote the remedy knew the command, and not whom it would be about.
+_PLACEHOLDER = re.compile(r"(edgematrix device [a-z-]+) NAME\b")
 _MACHINES = {"arm64": ("aarch64", "arm64"), "x86_64": ("x86_64", "amd64")}
 
 
@@ -25,6 +28,11 @@ class HealthCheck:
     status: str
     found: str
     remedy: str = ""
+
+
+def failed(name: str, error: EdgematrixError, device: str) -> HealthCheck:
+    """What an error says, with the device's name in the command that mends it."""
+    return HealthCheck(name, "failed", error.message, _PLACEHOLDER.sub(lambda found: f"{found[1]} {device}", error.remedy))
 
 
 def architecture(hello: dict[str, Any], profile: DeviceProfile) -> HealthCheck:
@@ -48,7 +56,7 @@ def clock(hello: dict[str, Any], limits: HealthLimits) -> HealthCheck:
     return HealthCheck("clock", "failed" if far else "ok", found, "set the device's clock (timedatectl set-ntp true)" if far else "")
 
 
-def disk(agent: DeviceAgent, told: dict[str, Any], limits: HealthLimits) -> HealthCheck:
+def disk(agent: DeviceAgent, told: dict[str, Any], limits: HealthLimits, device: str) -> HealthCheck:
     """Free room by the device's word, and a file written where runs will write: that also finds a disk that only looks writable."""
     free_mb = told["free_bytes"] / 1e6
     if free_mb < limits.min_free_disk_mb:
@@ -56,14 +64,14 @@ def disk(agent: DeviceAgent, told: dict[str, Any], limits: HealthLimits) -> Heal
             "disk",
             "failed",
             f"{free_mb:.0f} MB are free in {agent.root}, and {limits.min_free_disk_mb:g} MB are demanded",
-            "make room: edgematrix device clean NAME",
+            f"make room: edgematrix device clean {device}",
         )
     probe = f"{agent.root}/health-probe"
     try:
         agent.transport.put_bytes(os.urandom(_PROBE_BYTES), probe)
         agent.transport.put_bytes(b"", probe)
     except EdgematrixError as error:
-        return HealthCheck("disk", "failed", error.message, error.remedy)
+        return failed("disk", error, device)
     return HealthCheck("disk", "ok", f"{free_mb:.0f} MB free in {agent.root}, which is writable")
 
 
@@ -97,13 +105,29 @@ def power_supply(told: dict[str, Any]) -> HealthCheck:
     return HealthCheck("power supply", "ok", "no flag is set" if known else "unknown: no sensor of this device tells it")
 
 
-def leftovers(agent: DeviceAgent, fence: int) -> HealthCheck:
+def exclusive(agent: DeviceAgent, fence: int, device: str) -> HealthCheck:
+    """No device has seen a lease above ours, unless somebody else gives leases of it."""
+    try:
+        seen = agent.seen_fence()
+    except EdgematrixError as error:
+        return HealthCheck("exclusive", "failed", error.message, error.remedy)
+    if seen > fence:
+        return HealthCheck(
+            "exclusive",
+            "failed",
+            f"it has seen lease {seen} and ours is {fence}: another database gives leases of it, or gave them before",
+            f"when no other installation uses it any more: edgematrix device take-over {device}",
+        )
+    return HealthCheck("exclusive", "ok", f"no lease above ours ({fence}) was seen")
+
+
+def leftovers(agent: DeviceAgent, device: Device) -> HealthCheck:
     """Nobody holds this device, so no run may live on it."""
     try:
         # Each question starts an interpreter on the device: where nothing was found, it is not asked twice.
-        living = [run for run, _ in agent.runs()] if end_leftovers(agent, fence) else []
+        living = [run for run, _ in agent.runs()] if end_leftovers(agent, device.fence) else []
     except EdgematrixError as error:
-        return HealthCheck("left behind", "failed", error.message, error.remedy)
+        return failed("left behind", error, device.name)
     if living:
         return HealthCheck("left behind", "warning", f"{', '.join(living)} still ends", "it was told to stop")
     return HealthCheck("left behind", "ok", "no run lives here")

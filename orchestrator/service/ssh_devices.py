@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from sqlmodel import Session, col, select
 
-from agent.errors import ConfigurationError, DeviceReplyInvalid, EdgematrixError
+from agent.errors import ConfigurationError, DeviceBusy, DeviceReplyInvalid, EdgematrixError
 from orchestrator.dispatch.bundle_push import push_bundle
-from orchestrator.dispatch.ledger import note_change
+from orchestrator.dispatch.health_findings import failed
+from orchestrator.dispatch.ledger import note_change, set_health
 from orchestrator.dispatch.profiles import load_profile
 from orchestrator.domain.profiles import DeviceProfile
+from orchestrator.domain.reasons import one_line
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.service import devices
 from orchestrator.service.bundles import bundle_for
@@ -21,6 +23,7 @@ from orchestrator.store.database import session as open_session
 from orchestrator.store.tables import Device
 from orchestrator.transports import open_transport
 from orchestrator.transports.ssh import HostKey, parse_target, probe_host_key
+from orchestrator.transports.ssh_errors import HostKeyChanged
 
 _ROOT_NAME = "edgematrix-device"
 _EMULATIONS = ("none", "cpu", "environment")
@@ -117,7 +120,19 @@ def add_ssh_device(context: Context, asked: NewSshDevice, host_key: str) -> Adde
     except EdgematrixError as error:
         problem = error
     checks = tuple(devices.check_device(context, asked.name))
+    if problem is not None:
+        checks = _with_problem(context, asked.name, checks, problem)
     return AddedDevice(devices.get_device(context, asked.name), environment, checks, problem)
+
+
+def _with_problem(context: Context, name: str, checks: tuple[Check, ...], problem: EdgematrixError) -> tuple[Check, ...]:
+    """Say why there is no environment, in place of the finding that there is none."""
+    told = failed(f"environment ({devices.DEFAULT_ENVIRONMENT})", problem, name)
+    with open_session(context.engine) as session:
+        why = f"{told.name}: {told.found}" + (f" ({told.remedy})" if told.remedy else "")
+        set_health(session, devices.find_device(session, name), DeviceHealth.BAD, why, context.clock())
+    kept = [item for item in checks if item.name != "environment"]
+    return (*kept, Check(told.name, told.status, told.found, told.remedy))
 
 
 def add_default_environment(
@@ -162,6 +177,33 @@ def trust_host_key(context: Context, name: str, host_key: str, why: str) -> Devi
     return devices.get_device(context, name)
 
 
+def take_over(context: Context, name: str, why: str = "") -> DeviceView:
+    """Let the next lease of a device be above every one it has seen: those of another database, or of this one before it was lost.
+
+    What another installation still runs there will be ended. The device's health is unknown until a check. Raises
+    :class:`agent.errors.DeviceBusy` while a job of ours holds it.
+    """
+    row = devices.device_row(context, name)
+    gateway = context.gateway()
+    try:
+        # Only a file is read: no interpreter is needed, and there may be none.
+        seen = gateway.agent_for(row, []).seen_fence()
+    finally:
+        gateway.close()
+    now = context.clock()
+    with open_session(context.engine) as session:
+        device = devices.find_device(session, name)
+        if device.lease_job_id is not None:
+            raise DeviceBusy(f"{name} measures {device.lease_job_id}", f"wait, or: edgematrix device kick {name}")
+        if seen > device.fence:
+            note_change(session, "device", name, f"fence {device.fence}", f"fence {seen}", context.actor, now, one_line(why))
+            device.fence, device.next_check_at = seen, now
+            if device.health in (DeviceHealth.GOOD, DeviceHealth.BAD) and device.health_set_by == "system":
+                device.health, device.health_reason = DeviceHealth.UNKNOWN, "taken over, not checked yet"
+            session.add(device)
+    return devices.get_device(context, name)
+
+
 def move(context: Context, name: str, asked: NewSshDevice, host_key: str) -> DeviceView:
     """Let a known device be reached at another address from now on; everything else of it stays."""
     now = context.clock()
@@ -192,6 +234,9 @@ def _root_on(address: dict[str, Any], asked: str | None) -> str:
             raise NotADevice(f"{asked!r} is no folder for a device", "give an absolute path of a folder of its own")
         transport.size_of(f"{asked}/fence.json")
         return asked
+    except HostKeyChanged as error:
+        # The transport's own remedy is about a device that is registered.
+        raise HostKeyChanged(error.message, "compare the fingerprint on the board, and give the right one: --host-key SHA256:…") from error
     finally:
         transport.close()
 

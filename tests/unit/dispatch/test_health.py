@@ -160,5 +160,20 @@ def test_runs_left_behind_are_ended_by_the_check(bench: Bench) -> None:
     assert bench.device.health == DeviceHealth.GOOD
 
 
+def test_a_device_that_another_database_gives_leases_of_is_bad_and_its_runs_are_left_alone(bench: Bench) -> None:
+    bench.wire.answers["ps"] = {"ok": True, "runs": [{"name": "theirs.1", "status": {"state": "running"}}]}
+    bench.wire.files["/r/fence.json"] = b'{"fence": 19}'
+    assert bench.check()["exclusive"].status == "failed"
+    assert "take-over pi" in bench.device.health_reason
+    assert not {command[0] for command in bench.wire.asked} & {"cancel", "clean"}
+
+
+@pytest.mark.parametrize("fence", [b"", b"[]", b"{}", b'{"fence": "1"}', b'{"fence": -1}', b'{"fence": 9223372036854775807}', b"[" * 4096])
+def test_a_fence_file_that_is_none_makes_a_device_bad_and_nothing_else(bench: Bench, fence: bytes) -> None:
+    bench.wire.files["/r/fence.json"] = fence
+    assert bench.check()["exclusive"].status == "failed"
+    assert bench.device.health == DeviceHealth.BAD
+
+
 def test_an_unknown_device_is_no_crash(bench: Bench) -> None:
     assert check_device(bench.gateway, "nobody") == ()
