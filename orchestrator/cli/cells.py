@@ -39,7 +39,8 @@ def variant_cell(row: ResultRow, notes: Footnotes) -> Text:
     cell = Text(row.variant)
     if row.reference:
         cell.append(" ref", style="dim")
-    marks = notes.marks([f"{row.variant}: {note}" for note in row.notes])
+    told = [*row.notes, f"on {row.place}, {row.fallback}"] if row.fallback else row.notes
+    marks = notes.marks([f"{row.variant}: {note}" for note in told])
     return cell.append(f" {marks}", style="yellow") if marks else cell
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from orchestrator.cli.cells import LEVEL_STYLE
 from orchestrator.cli.output import print_result
+from orchestrator.report.node_placement import node_placement
 from orchestrator.report.words import ABSENT, number
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def print_job(envelope: ResultEnvelope) -> None:
         parts.append(Text(f"{job.error.error_class} error {job.error.code}: {job.error.message}", style="red"))
         parts += [Text(f"  {job.error.remedy}")] if job.error.remedy else []
     parts += [Text(f"note: {note}", style="yellow") for note in variant.notes]
+    placed = node_placement(envelope)
+    if placed is not None:
+        parts.append(Text(f"nodes: {placed.text}", style="yellow" if placed.elsewhere_count else ""))
+        parts += [Text(f"  {placed.fallback_text}", style="yellow")] if placed.fallback_text else []
     if envelope.validity:
         parts.append(Text(envelope.validity.level.value, style=LEVEL_STYLE[envelope.validity.level.value]))
         parts += [Text(f"  {reason.level.value}: {reason.message}") for reason in envelope.validity.reasons]
@@ -71,6 +76,12 @@ def _record_lines(record: Mapping[str, Any], indent: int) -> list[Text]:
             for item in value:
                 lines += [*_record_lines(item, indent + 1), Text("")]
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else ABSENT if value is None or value in ("", {}) else str(value)
+            shown = ", ".join(map(_word, value)) if isinstance(value, list) else _word(value)
             lines.append(head.append(shown, style="not bold"))
     return lines
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ABSENT if value is None or value in ("", {}) else str(value)

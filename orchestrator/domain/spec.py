@@ -28,7 +28,10 @@ Runtime = Literal["onnx", "tflite"]
 GraphOptimization = Literal["none", "basic", "extended", "all"]
 
 #: Providers (ONNX Runtime's word) and delegates (TFLite's) that are known to belong to one runtime; any other word is left to the device.
-RUNTIME_PROVIDERS: dict[str, tuple[str, ...]] = {"onnx": ("default", "cpu"), "tflite": ("default", "xnnpack", "builtin")}
+RUNTIME_PROVIDERS: dict[str, tuple[str, ...]] = {
+    "onnx": ("default", "cpu", "cuda", "tensorrt"),
+    "tflite": ("default", "xnnpack", "builtin"),
+}
 
 
 def _expression(text: str) -> str:

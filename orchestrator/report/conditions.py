@@ -6,13 +6,14 @@ The record comes from a device: every value is checked, cleaned and bounded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.results import DeviceInfo, ResultEnvelope
 from orchestrator.domain.states import Emulation
 from orchestrator.report.causes import cpu_features
+from orchestrator.report.node_placement import node_placement
 from orchestrator.report.reading import Matrix
 from orchestrator.report.words import clean, counted, listed, number, size
 
@@ -32,12 +33,16 @@ class Conditions:
     record: str
 
 
-def conditions_of(matrix: Matrix) -> list[Conditions]:
-    """Group the measured jobs by the facts that were found where they ran; a device that changed between two jobs appears twice."""
+def conditions_of(matrix: Matrix, untried_profiles: Collection[str] = ()) -> list[Conditions]:
+    """Group the measured jobs by the facts that were found where they ran; a device that changed between two jobs appears twice.
+
+    ``untried_profiles`` are those that nobody has tried on the hardware they describe.
+    """
     groups: dict[tuple[tuple[str, str], ...], list[ResultEnvelope]] = {}
     for result in matrix.results:
         if result.attempt is not None and result.device is not None:
-            groups.setdefault(_facts_found(result.device, result.job.environment, result.attempt.conditions), []).append(result)
+            tried = result.device.profile not in untried_profiles
+            groups.setdefault(_facts_found(result.device, tried, result.job.environment, result.attempt.conditions), []).append(result)
     return [_conditions(facts, results) for facts, results in list(groups.items())[:_MAX_RECORDS]]
 
 
@@ -55,7 +60,7 @@ def _conditions(found: tuple[tuple[str, str], ...], results: list[ResultEnvelope
     return Conditions(title, counted(len(results), "job"), shown, _record(results[0].attempt.conditions if results[0].attempt else {}))
 
 
-def _facts_found(device: DeviceInfo, environment_name: str, found: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _facts_found(device: DeviceInfo, tried: bool, environment_name: str, found: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What a device and an environment are, as text; the first entry is the title."""
     cpu, environment, board = _mapping(found, "cpu"), _mapping(found, "environment"), _mapping(found, "board")
     kernel = _word(_mapping(found, "kernel"), "release")
@@ -64,7 +69,7 @@ def _facts_found(device: DeviceInfo, environment_name: str, found: Mapping[str, 
     packages = list(_mapping(environment, "packages").items())[:12]
     return (
         ("", f"{clean(device.name, 80)} · {clean(environment_name, 60)}"),
-        ("Profile", clean(device.profile, 80)),
+        ("Profile", clean(device.profile, 80) + ("" if tried else " (tried on hardware: no)")),
         ("Emulation", "" if device.emulated is Emulation.NONE else f"emulated: {device.emulated}"),
         ("Board", _joined(" ", (_word(board, name) for name in ("model", "sys_vendor", "product_name")))),
         ("CPU", _joined(" · ", (_word(cpu, "model"), _word(cpu, "architecture"), _cores(cpu)))),
@@ -150,15 +155,15 @@ def _runtimes(results: list[ResultEnvelope]) -> str:
 
 
 def _placement(results: list[ResultEnvelope]) -> str:
+    """Who ran the nodes, all variants of a runtime together; how many nodes each has is told job by job."""
     found: dict[str, int] = {}
     for result in results:
-        placement = _mapping(result.attempt.runner if result.attempt else {}, "placement")
-        if not placement:
-            continue
-        used = placement.get("used")
-        names = ", ".join(clean(name, 60) for name in used[:6]) if isinstance(used, list) and used else "unknown"
-        text = f"{clean(result.variant.runtime, 20)}: asked {_word(placement, 'asked') or 'default'}, used {names}"
-        found[text] = found.get(text, 0) + 1
+        placed = node_placement(result)
+        if placed is not None:
+            names = listed(sorted(placed.node_counts), 6) or "unknown"
+            elsewhere = ", some nodes elsewhere than asked" if placed.elsewhere_count else ""
+            text = f"{clean(result.variant.runtime, 20)}: asked for {placed.asked}, ran on {names}{elsewhere}"
+            found[text] = found.get(text, 0) + 1
     return "; ".join(f"{text} ({counted(count, 'job')})" for text, count in list(found.items())[:8])
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.domain.states import Emulation, JobOutcome, Validity
 from orchestrator.report.causes import likely_cause, siblings
 from orchestrator.report.judgement import Change, change_of, changes_by, compared_row
+from orchestrator.report.node_placement import NodePlacement, worst_placement
 from orchestrator.report.reading import Matrix, Row, is_measured, outcome_counts
 from orchestrator.report.words import clean, counted, listed, number, whole
 
@@ -25,7 +26,7 @@ class Finding:
 def findings(matrix: Matrix) -> list[Finding]:
     """Return what a reader must know first, worst first."""
     found = [_collapsed(matrix, row) for row in matrix.rows if change_of(row) is Change.COLLAPSED]
-    found += _worse(matrix) + _non_finite(matrix) + _doubts(matrix) + _not_measured(matrix) + _contradictions(matrix)
+    found += _worse(matrix) + _non_finite(matrix) + _fallbacks(matrix) + _doubts(matrix) + _not_measured(matrix) + _contradictions(matrix)
     order = {"red": 0, "amber": 1, "note": 2}
     return sorted(found, key=lambda finding: order[finding.level])
 
@@ -144,6 +145,31 @@ def _non_finite(matrix: Matrix) -> list[Finding]:
                 )
             )
     return found
+
+
+def _fallbacks(matrix: Matrix) -> list[Finding]:
+    """One finding for each provider that was asked for and does not run every node, and one for each of which that is unknown."""
+    elsewhere: dict[str, list[str]] = {}
+    unknown: dict[str, list[str]] = {}
+    for row in matrix.rows:
+        worst = worst_placement(filter(is_measured, row.jobs))
+        if worst is not None and worst.elsewhere_count:
+            elsewhere.setdefault(worst.asked, []).append(f"{row.name} on {row.place.label}: {_of_nodes(worst)}")
+        elif worst is not None and worst.asked != "default" and not worst.node_counts:
+            unknown.setdefault(worst.asked, []).append(f"{row.name} on {row.place.label}")
+    advice = "Their times are those of the providers that really ran them."
+    return [
+        Finding("amber", f"{counted(len(texts), 'cell')} asked for {asked}: not every node runs there", f"{listed(texts, 6)}. {advice}")
+        for asked, texts in elsewhere.items()
+    ] + [
+        Finding("note", f"Whether {asked} ran all nodes is unknown for {counted(len(texts), 'cell')}", f"{listed(texts, 6)}.")
+        for asked, texts in unknown.items()
+    ]
+
+
+def _of_nodes(placed: NodePlacement) -> str:
+    others = [f"{whole(count)} {name}" for name, count in placed.node_counts.items()]
+    return f"{whole(placed.elsewhere_count or 0)} of {counted(placed.total, 'node')} elsewhere ({listed(others, 4)})"
 
 
 def _doubts(matrix: Matrix) -> list[Finding]:

@@ -72,7 +72,10 @@ class TelemetrySeries:
 
 @dataclass(frozen=True)
 class ReportExtras:
-    """What stands beside the envelopes: distributions, comparisons and series already reduced, and how the experiment was started."""
+    """What stands beside the envelopes: distributions, comparisons and series already reduced, and how the experiment was started.
+
+    ``untried_profiles`` are the device profiles that nobody has tried on the hardware they describe.
+    """
 
     latencies: tuple[LatencyDistribution, ...] = ()
     comparisons: tuple[PairComparison, ...] = ()
@@ -80,6 +83,7 @@ class ReportExtras:
     spec_file: str = ""
     spec_text: str = ""
     command: str = ""
+    untried_profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

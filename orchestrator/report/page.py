@@ -113,7 +113,7 @@ def render_report(report: ReportInput) -> str:
         unknown=_unknown(matrix.results),
         files=record_tables.files_table(matrix),
         errors=record_tables.errors_table(matrix.results),
-        conditions=conditions_of(matrix),
+        conditions=conditions_of(matrix, report.extras.untried_profiles),
         telemetry=telemetry,
         jobs=Table(jobs.key, jobs.columns, jobs.rows[:MAX_JOB_ROWS]),
         jobs_left_out=left_out,

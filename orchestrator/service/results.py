@@ -12,6 +12,7 @@ from orchestrator.domain.results import Metric, Reason, ResultEnvelope
 from orchestrator.domain.states import Emulation, JobOutcome, JobState, Scenario
 from orchestrator.report.findings import Finding, findings
 from orchestrator.report.inputs import PairComparison, ReportExtras, ReportInput
+from orchestrator.report.node_placement import worst_placement
 from orchestrator.report.reading import Matrix, Row, Spread, is_measured, outcome_counts, read_matrix
 from orchestrator.service.context import Context
 from orchestrator.service.evidence import Evidence
@@ -39,7 +40,8 @@ class ResultRow:
     ``accuracy`` is the task's main ``metric`` of the first repeat; ``deterministic`` tells whether all repeats gave the same output
     digests (None below two repeats). ``against_reference`` compares it with the reference variant, in ``reference_place`` when that is
     another place. ``p50_ms`` and ``p90_ms`` are medians over the repeats of each job's end-to-end percentile, with the range of the
-    repeats; None with a cause on an emulated CPU. ``validity`` is the worst of its jobs.
+    repeats; None with a cause on an emulated CPU. ``validity`` is the worst of its jobs. ``fallback`` says which nodes run elsewhere than
+    on the provider asked for, None when none does.
     """
 
     model: str
@@ -70,6 +72,7 @@ class ResultRow:
     reasons: tuple[Reason, ...]
     unknown: tuple[str, ...]
     notes: tuple[str, ...]
+    fallback: str | None
     problems: tuple[Problem, ...]
     job_ids: tuple[str, ...]
     scenarios: tuple[str, ...]
@@ -147,6 +150,7 @@ def tabulate(envelopes: Sequence[ResultEnvelope], comparisons: Sequence[PairComp
 
 def _row(row: Row, matrix: Matrix) -> ResultRow:
     variant, quality = row.variant, row.quality
+    placed = worst_placement(filter(is_measured, row.jobs))
     reference = matrix.row_of(row.comparison.reference_job_id) if row.comparison else None
     return ResultRow(
         model=row.model,
@@ -177,6 +181,7 @@ def _row(row: Row, matrix: Matrix) -> ResultRow:
         reasons=row.reasons,
         unknown=tuple(dict.fromkeys(text for job in row.jobs if job.validity for text in job.validity.unknown)),
         notes=variant.notes,
+        fallback=placed.fallback_text or None if placed else None,
         problems=_problems(row.jobs),
         job_ids=tuple(job.job.id for job in row.jobs),
         scenarios=tuple(sorted({job.job.scenario.value for job in row.jobs})),

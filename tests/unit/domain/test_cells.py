@@ -52,8 +52,8 @@ def test_graph_optimization_does_not_multiply_tflite_cells() -> None:
 
 
 def test_a_provider_makes_cells_only_for_the_runtime_that_has_it() -> None:
-    cells = expand_cells(spec_of("settings: {provider: [default, xnnpack, cpu, npu]}\nscenarios: {latency: }\n"))
-    assert [cell.settings.provider for cell in of(cells, "o")] == ["default", "cpu", "npu"]
+    cells = expand_cells(spec_of("settings: {provider: [default, xnnpack, cpu, tensorrt, cuda, npu]}\nscenarios: {latency: }\n"))
+    assert [cell.settings.provider for cell in of(cells, "o")] == ["default", "cpu", "tensorrt", "cuda", "npu"]
     assert [cell.settings.provider for cell in of(cells, "t")] == ["default", "xnnpack", "npu"]
 
 

@@ -182,7 +182,7 @@ def envelope(
             "placement": {
                 "asked": "default",
                 "used": ["CPUExecutionProvider" if case.runtime == "onnx" else "XNNPACK"],
-                "node_counts": {"CPU": 12},
+                "node_counts": {"CPUExecutionProvider" if case.runtime == "onnx" else "XNNPACK": 12},
             },
         },
     )
