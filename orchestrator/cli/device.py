@@ -47,6 +47,7 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print one
             item.profile,
             health_words(item, context.clock()),
             "no" if item.emulated == "none" else f"EMULATED {item.emulated}",
+            "yes" if item.tried_on_hardware else "no",
             use_words(item),
             ", ".join(item.environments),
             f"{item.gateway}: {item.where}",
@@ -54,7 +55,9 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print one
         )
         for item in found
     ]
-    print_table(None, ("device", "profile", "health", "emulated", "use", "environments", "gateway: where", "labels"), rows)
+    print_table(
+        None, ("device", "profile", "health", "emulated", "tried on hardware", "use", "environments", "gateway: where", "labels"), rows
+    )
 
 
 @app.command()

@@ -25,10 +25,15 @@ def use_words(view: DeviceView) -> str:
     return "; ".join(part for part in parts if part) or "idle"
 
 
+def tried_words(view: DeviceView) -> str:
+    """``no: not yet run on a physical board``, of the kind of board the device is."""
+    return ("yes" if view.tried_on_hardware else "no") + (f": {view.tried_note}" if view.tried_note else "")
+
+
 def device_record(view: DeviceView, now: float) -> dict[str, Any]:
     """Everything of a device, with its health and its use in words."""
-    in_words = {"health": health_words(view, now), "use": use_words(view)}
-    told_there = ("health_reason", "health_set_by", "health_until_utc", "reserved", "running_job", "facts")
+    in_words = {"health": health_words(view, now), "use": use_words(view), "tried_on_hardware": tried_words(view)}
+    told_there = ("tried_note", "health_reason", "health_set_by", "health_until_utc", "reserved", "running_job", "facts")
     return {name: value for name, value in (plain(view) | in_words).items() if name not in told_there} | {"facts": plain(view.facts)}
 
 

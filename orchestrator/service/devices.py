@@ -52,6 +52,11 @@ def get_profile(name: str) -> DeviceProfile:
     return load_profile(name)
 
 
+def untried_profiles() -> tuple[str, ...]:
+    """The kinds of board that nobody has tried on the hardware they describe, by name."""
+    return tuple(profile.name for profile in load_profiles() if not profile.tried_on_hardware)
+
+
 def list_devices(context: Context) -> list[DeviceView]:
     now = context.clock()
     with read_session(context.engine) as session:
@@ -260,9 +265,10 @@ def _view(session: Session, device: Device, reserved: ReservationView | None = N
         select(Environment.name).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))
     ).all()
     try:
-        tried = load_profile(device.profile).tried_on_hardware
-    except EdgematrixError:
-        tried = False
+        profile = load_profile(device.profile)
+        tried, tried_note = profile.tried_on_hardware, profile.tried_note
+    except EdgematrixError as error:
+        tried, tried_note = False, error.message
     return DeviceView(
         name=device.name,
         profile=device.profile,
@@ -273,7 +279,8 @@ def _view(session: Session, device: Device, reserved: ReservationView | None = N
         health_reason=device.health_reason,
         emulated=device.emulated,
         labels=dict(device.labels),
-        tried_on_hardware=bool(tried),
+        tried_on_hardware=tried,
+        tried_note=tried_note,
         running_job=device.lease_job_id,
         environments=tuple(environments),
         facts=dict(device.facts),

@@ -17,6 +17,7 @@ from orchestrator.report.inputs import LatencyDistribution, ReportExtras, Report
 from orchestrator.report.page import render_report
 from orchestrator.report.reduce import reduce_latency, reduce_telemetry
 from orchestrator.service.context import Context
+from orchestrator.service.devices import untried_profiles
 from orchestrator.service.evidence import Evidence
 from orchestrator.service.export import write_atomically
 from orchestrator.service.pairwise import compare_across_places, compare_with_references
@@ -52,6 +53,7 @@ def gather(context: Context, experiment_id: str) -> ReportInput:
         telemetry=tuple(telemetry_series(envelopes, context.artifacts)),
         spec_file=experiment.spec_file,
         spec_text=experiment.spec_text,
+        untried_profiles=untried_profiles(),
         command=f"edgematrix run {shlex.quote(experiment.spec_file)}",
     )
     generated = datetime.fromtimestamp(context.clock(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

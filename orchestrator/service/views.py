@@ -81,7 +81,10 @@ class DryRunView:
 
 @dataclass(frozen=True)
 class DeviceView:
-    """``where`` says how it is reached: ``user@host:port``, or ``this computer``."""
+    """``where`` says how it is reached: ``user@host:port``, or ``this computer``.
+
+    ``tried_on_hardware`` tells whether the device's profile was ever tried on such a board, ``tried_note`` how far.
+    """
 
     name: str
     profile: str
@@ -93,6 +96,7 @@ class DeviceView:
     emulated: str
     labels: dict[str, str]
     tried_on_hardware: bool
+    tried_note: str
     running_job: str | None
     environments: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)
