@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from agent.errors import FolderUnwritable
 from orchestrator.domain.mistakes import SpecError
@@ -28,10 +29,22 @@ class LabDevice(_Frozen):
 
 
 class LabDefinition(_Frozen):
-    """Up to 200 devices with names of their own."""
+    """Up to 200 devices with names of their own. Labs of other names and networks stand beside this one, and share only the roots.
+
+    ``name`` begins names of the kernel, which are short.
+    """
 
     format: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,7}$")] = "lab"
+    network: IPv4Network = IPv4Network("10.213.0.0/24")
     devices: Annotated[tuple[LabDevice, ...], Field(min_length=1, max_length=200)]
+
+    @field_validator("network")
+    @classmethod
+    def _is_private(cls, network: IPv4Network) -> IPv4Network:
+        if not network.is_private or network.is_loopback or network.is_link_local or not 16 <= network.prefixlen <= 24:
+            raise ValueError(f"{network} is no private network from /16 to /24 | take one that nothing here uses, such as 10.214.0.0/24")
+        return network
 
     @model_validator(mode="after")
     def _names_differ(self) -> LabDefinition:

@@ -17,3 +17,9 @@ class LabBroken(InfrastructureError):
     """Something of the lab did not come up, or did not go away."""
 
     code: ClassVar[str] = "lab_broken"
+
+
+class LabBusy(InfrastructureError):
+    """Somebody else changes the labs of this machine."""
+
+    code: ClassVar[str] = "lab_busy"

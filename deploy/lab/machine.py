@@ -14,12 +14,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from deploy.lab import network
 from deploy.lab.commands import run
 from deploy.lab.definition import LabDevice
 from deploy.lab.errors import LabBroken
 from deploy.lab.kinds import KINDS, Kind
+from deploy.lab.network import Network
 
 _INIT = Path(__file__).with_name("init.py")
 _START_SECS = 30.0
@@ -33,6 +34,7 @@ class Machine:
     about: LabDevice
     number: int
     folder: Path
+    network: Network
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Machine:
 
     @property
     def address(self) -> str:
-        return network.address_of(self.number)
+        return self.network.address(self.number)
 
     @property
     def root(self) -> Path:
@@ -56,11 +58,23 @@ class Machine:
         """The host's public key, as it is pinned."""
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
+    @property
+    def marked_new(self) -> bool:
+        """Whether its disk is empty since the last :meth:`forget_new`: what was installed there is gone."""
+        return (self.folder / "new").exists()
+
+    def forget_new(self) -> None:
+        (self.folder / "new").unlink(missing_ok=True)
+
+    def runs_otherwise(self, base: Path) -> bool:
+        """Whether it runs as an earlier definition had it, or on an earlier root."""
+        return self.first_pid() is not None and _read_config(self.folder) != self._config(base)
+
     def start(self, base: Path, client_key: Path) -> None:
-        """Start the device unless it runs, and wait until its SSH server answers."""
+        """Start the device unless it runs, and wait until its SSH server answers. On another ``base`` than before its disk is emptied."""
         if self.first_pid() is None:
             self._prepare(base, client_key)
-            network.connect(self.name, self.number)
+            self.network.connect(self.name, self.number)
             self._spawn()
         deadline = time.monotonic() + _START_SECS
         while not self.answers():
@@ -79,12 +93,15 @@ class Machine:
                     raise LabBroken(f"process {first} of {self.name} does not end", f"see `ps {first}`; a driver may hang")
                 time.sleep(0.02)
         (self.folder / "pid").unlink(missing_ok=True)
-        network.disconnect(self.name, self.number)
+        self.network.disconnect(self.name, self.number)
 
-    def wipe(self) -> None:
-        """Give the device an empty disk; only while it is down."""
-        for part in ("upper", "work"):
-            shutil.rmtree(self.folder / part, ignore_errors=True)
+    def cut(self) -> None:
+        """Pull its cable."""
+        self.network.cut(self.number)
+
+    def restore(self) -> None:
+        """Put its cable back."""
+        self.network.restore(self.number)
 
     def answers(self) -> bool:
         """Whether its SSH server greets us."""
@@ -97,11 +114,7 @@ class Machine:
 
     def first_pid(self) -> int | None:
         """The process of this machine that is the device's first one; None while it is down."""
-        try:
-            pid, started = (self.folder / "pid").read_text().split()
-            return int(pid) if _start_ticks(int(pid)) == int(started) else None
-        except (OSError, ValueError):
-            return None
+        return first_pid_of(self.folder)
 
     def pids(self) -> list[int]:
         """Every process of the device, by its number on this machine."""
@@ -129,6 +142,12 @@ class Machine:
     # --- below -----------------------------------------------------------------------------------------------
 
     def _prepare(self, base: Path, client_key: Path) -> None:
+        if base_of(self.folder) != base:
+            # Changes to one root mean nothing on another.
+            for part in ("upper", "work"):
+                shutil.rmtree(self.folder / part, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "new").touch()
         for part in ("root", "upper", "work"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         if not (self.folder / "host_key").exists():
@@ -157,8 +176,12 @@ class Machine:
                 ]
             )
         )
-        config = {
+        (self.folder / "init.json").write_text(json.dumps(self._config(base), indent=1))
+
+    def _config(self, base: Path) -> dict[str, Any]:
+        return {
             "name": self.name,
+            "address": self.address,
             "base": str(base),
             "root": str(self.root),
             "upper": str(self.folder / "upper"),
@@ -167,7 +190,6 @@ class Machine:
             "sshd_config": str(self.folder / "sshd_config"),
             "programs": list(self.kind.programs),
         }
-        (self.folder / "init.json").write_text(json.dumps(config, indent=1))
 
     def _spawn(self) -> None:
         spaces = ["unshare", "--pid", "--fork", "--mount", "--uts", "--ipc", "--kill-child=KILL"]
@@ -175,7 +197,7 @@ class Machine:
             "ip",
             "netns",
             "exec",
-            network.namespace_of(self.name),
+            self.network.space(self.name),
             *spaces,
             _python(),
             "-I",
@@ -197,9 +219,32 @@ class Machine:
         return "nothing"
 
 
-def machines(devices: Sequence[LabDevice], folder: Path) -> list[Machine]:
+def machines(devices: Sequence[LabDevice], folder: Path, network: Network) -> list[Machine]:
     """The machines of a definition, numbered in its order."""
-    return [Machine(about, number, folder / "devices" / about.name) for number, about in enumerate(devices)]
+    return [Machine(about, number, folder / about.name, network) for number, about in enumerate(devices)]
+
+
+def base_of(folder: Path) -> Path | None:
+    """The root that the disk of the device in ``folder`` is a change of; None for a device that never was up."""
+    base = _read_config(folder).get("base")
+    return Path(base) if isinstance(base, str) else None
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "init.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def first_pid_of(folder: Path) -> int | None:
+    """The first process of the device in ``folder``; None while it is down, also when this machine was restarted since."""
+    try:
+        pid, started = (folder / "pid").read_text().split()
+        return int(pid) if _start_ticks(int(pid)) == int(started) else None
+    except (OSError, ValueError):
+        return None
 
 
 def _python() -> str:

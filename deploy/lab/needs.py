@@ -27,10 +27,15 @@ _MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x
 _MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 
 
+def refuse_without_root() -> None:
+    """Raise :class:`LabImpossible` for anybody but root."""
+    if os.geteuid() != 0:
+        raise LabImpossible("a lab needs root: it makes network namespaces and mounts", "sudo -E edgematrix lab up (or down)")
+
+
 def provide() -> None:
     """Make sure that everything is here. Raises :class:`LabImpossible` with what is missing and what to do about it."""
-    if os.geteuid() != 0:
-        raise LabImpossible("a lab needs root: it makes network namespaces and mounts", "sudo -E edgematrix lab up")
+    refuse_without_root()
     release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
     if "debian" not in release.lower():
         raise LabImpossible("a lab is made of Debian packages, and this is neither Debian nor Ubuntu", "use a Debian 12 machine or VM")

@@ -15,18 +15,19 @@ from orchestrator.service.context import Context
 from orchestrator.service.views import DeviceView
 
 Say = Callable[[str], None]
+_UP = "the lab is up"
 _DOWN = "the lab is down: edgematrix lab up"
 
 
-def register(context: Context, lab: Lab, say: Say) -> list[DeviceView]:
-    """Register every device of the lab that is not known, bring the others back, and check them all, side by side.
+def register(context: Context, lab: Lab, started: Sequence[Machine], say: Say) -> list[DeviceView]:
+    """Register the lab's devices that are not known, bring back those that were ``started``, and check them, side by side.
 
     Raises the first device's error when one gets no environment that works.
     """
     if any(machine.kind.interpreter == "bundle" for machine in lab.machines):
         _provide_bundle(context, say)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(lambda machine: _register(context, lab, machine, say), lab.machines))
+        return list(pool.map(lambda machine: _register(context, lab, machine, machine in started, say), lab.machines))
 
 
 def take_out(context: Context, machines: Sequence[Machine]) -> None:
@@ -44,24 +45,44 @@ def _provide_bundle(context: Context, say: Say) -> None:
         build_bundle(context, "aarch64", ())
 
 
-def _register(context: Context, lab: Lab, machine: Machine, say: Say) -> DeviceView:
+def _register(context: Context, lab: Lab, machine: Machine, started: bool, say: Say) -> DeviceView:
+    asked = _asked(lab, machine)
     try:
         view = devices.get_device(context, machine.name)
     except devices.UnknownName:
-        return _add(context, lab, machine, say)
-    ssh_devices.move(context, machine.name, _asked(lab, machine), machine.host_key)
-    if not view.environments:
-        _add_environment(context, machine)
-    upkeep.bring_back(context, machine.name, "the lab is up")
-    return _checked(context, machine, say)
+        view = _add(context, asked, machine)
+    else:
+        view = _bring_back(context, asked, machine, view, started)
+    machine.forget_new()
+    say(f"{machine.name} is {view.health}" + (f" ({view.health_reason})" if view.health_reason else ""))
+    return view
 
 
-def _add(context: Context, lab: Lab, machine: Machine, say: Say) -> DeviceView:
-    added = ssh_devices.add_ssh_device(context, _asked(lab, machine), machine.host_key)
+def _add(context: Context, asked: ssh_devices.NewSshDevice, machine: Machine) -> DeviceView:
+    added = ssh_devices.add_ssh_device(context, asked, machine.host_key)
     if added.problem is not None:
         raise added.problem
-    say(f"{machine.name} is registered: {added.device.health}" + (f" ({added.device.health_reason})" if added.device.health_reason else ""))
+    if any(check.name == "exclusive" and check.status == "failed" for check in added.checks):
+        # Its disk was used by another home of edgematrix. The lab is one machine's: whoever starts it may have it.
+        ssh_devices.take_over(context, machine.name, _UP)
+        return _checked(context, machine)
     return added.device
+
+
+def _bring_back(context: Context, asked: ssh_devices.NewSshDevice, machine: Machine, view: DeviceView, started: bool) -> DeviceView:
+    moved = ssh_devices.move(context, machine.name, asked, machine.host_key).where != view.where
+    if view.health == "good" and not started and not moved:
+        return view
+    upkeep.bring_back(context, machine.name, _UP)
+    ssh_devices.take_over(context, machine.name, _UP)
+    if machine.marked_new or not view.environments:
+        _add_environment(context, machine)
+    found = _checked(context, machine)
+    if found.health != "good" and machine.kind.interpreter == "bundle":
+        # Another home may have given its disk another bundle, or none.
+        _add_environment(context, machine)
+        found = _checked(context, machine)
+    return found
 
 
 def _add_environment(context: Context, machine: Machine) -> None:
@@ -69,12 +90,10 @@ def _add_environment(context: Context, machine: Machine) -> None:
     ssh_devices.add_default_environment(context, machine.name, profile, machine.kind.interpreter)
 
 
-def _checked(context: Context, machine: Machine, say: Say) -> DeviceView:
+def _checked(context: Context, machine: Machine) -> DeviceView:
     with suppress(EdgematrixError):
         devices.check_device(context, machine.name)
-    view = devices.get_device(context, machine.name)
-    say(f"{machine.name} is {view.health}" + (f" ({view.health_reason})" if view.health_reason else ""))
-    return view
+    return devices.get_device(context, machine.name)
 
 
 def _asked(lab: Lab, machine: Machine) -> ssh_devices.NewSshDevice:

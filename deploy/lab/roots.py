@@ -24,18 +24,35 @@ _GLIBC_MINORS = range(17, 37)
 _MAKE_SECS = 1200.0
 
 
-def make_roots(names: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Make those of the named roots that are not there yet, side by side; return where each is."""
+def make_roots(names: Iterable[str], folder: Path) -> None:
+    """Make those of the named roots that are not there yet, side by side."""
     wanted = sorted(set(names))
     with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
-        return dict(zip(wanted, pool.map(lambda name: _make_root(name, folder), wanted), strict=True))
+        list(pool.map(lambda name: _make_root(name, folder), wanted))
 
 
-def _make_root(name: str, folder: Path) -> Path:
-    place, mark = folder / "roots" / name, _mark(name, folder)
-    if is_made(name, folder):
-        return place
-    mark.unlink(missing_ok=True)
+def root_place(name: str, folder: Path) -> Path:
+    """Where that root is, or will be. Roots of another recipe are elsewhere: no device ever stands on one that changes."""
+    return folder / "roots" / _recipe() / name
+
+
+def is_made(name: str, folder: Path) -> bool:
+    """Whether the root is complete: its mark is written last."""
+    return _mark(root_place(name, folder)).exists()
+
+
+def forget_roots(folder: Path, keep: Iterable[Path]) -> None:
+    """Remove roots of earlier recipes on which nothing in ``keep`` stands."""
+    used = {_recipe(), *(path.parent.name for path in keep)}
+    for place in (folder / "roots").iterdir():
+        if place.name not in used:
+            shutil.rmtree(place)
+
+
+def _make_root(name: str, folder: Path) -> None:
+    place = root_place(name, folder)
+    if _mark(place).exists():
+        return
     if place.exists():
         shutil.rmtree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -43,22 +60,15 @@ def _make_root(name: str, folder: Path) -> Path:
         _make_bare(place, folder / "cache")
     else:
         _make_debian(name, place, folder / "cache")
-    mark.write_text(_recipe())
-    return place
+    _mark(place).touch()
 
 
-def is_made(name: str, folder: Path) -> bool:
-    """Whether the root is complete and of today's recipe: its mark says what it was made from, and is written last."""
-    mark = _mark(name, folder)
-    return mark.exists() and mark.read_text() == _recipe()
-
-
-def _mark(name: str, folder: Path) -> Path:
-    return folder / "roots" / f"{name}.made"
+def _mark(place: Path) -> Path:
+    return place.with_name(f"{place.name}.made")
 
 
 def _recipe() -> str:
-    return hashlib.sha256(f"{_RECIPE} {_SUITE} {_agent_lock()}".encode()).hexdigest()
+    return hashlib.sha256(f"{_RECIPE} {_SUITE} {_agent_lock()}".encode()).hexdigest()[:12]
 
 
 def _make_debian(name: str, place: Path, cache: Path) -> None:

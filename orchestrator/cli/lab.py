@@ -34,8 +34,9 @@ def up(
     from orchestrator.service.context import open_context
 
     lab = Lab(_definition(devices))
-    lab.up(message)
-    found = register(open_context(), lab, message)
+    with lab.held():
+        started = lab.up(message)
+        found = register(open_context(), lab, started, message)
     if as_json:
         print_json(found)
     else:
@@ -77,7 +78,7 @@ def status(
 @app.command()
 def down(
     devices: _Devices = None,
-    purge: Annotated[bool, typer.Option("--purge", help="Also remove the roots and disks; the next 'up' makes them anew.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Also remove its disks, and with the last lab of this machine the roots.")] = False,
 ) -> None:
     """Stop the lab: its devices get no more work, and nothing of it stays running or mounted."""
     from deploy.lab import Lab
@@ -86,11 +87,12 @@ def down(
     from orchestrator.service.context import open_context
 
     lab = Lab(_definition(devices))
-    take_out(open_context(), lab.machines)
-    lab.down()
-    if purge:
-        lab.purge()
-    message("the lab is down" + ("; its folder is removed" if purge else f"; its roots and disks stay in {lab.folder}"))
+    with lab.held():
+        take_out(open_context(), lab.machines)
+        lab.down()
+        if purge:
+            lab.purge()
+    message("the lab is down" + ("; its disks are removed" if purge else f"; its roots and disks stay in {lab.folder}"))
 
 
 def _definition(path: Path | None) -> LabDefinition:
