@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -17,6 +18,9 @@ from agent import bundle, content, custody, device, health, launch, layout, prot
 from agent.errors import EdgematrixError, InternalError, RequestInvalid
 from agent.host import HostFiles
 
+#: Twice what the orchestrator waits for the slowest command. A supervisor has no such limit: a forked process inherits none.
+_MAX_SECS = 600
+
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command and return its exit status."""
@@ -24,11 +28,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         asked = _parser().parse_args(arguments)
         if asked.command == "runner":
             return _runner(asked)
+        # Whoever asked may be gone, and a runtime may hang in native code: it must not burn a CPU beside the next measurement.
+        signal.alarm(_MAX_SECS)
         reply, status = {"ok": True, **_answer(asked)}, 0
     except EdgematrixError as error:
         reply, status = {"ok": False, "error": error.to_json()}, 1
     except Exception:  # noqa: BLE001 (the orchestrator reads stdout: even our own mistakes must arrive as a record)
         reply, status = {"ok": False, "error": InternalError(traceback.format_exc()[-4000:], "report this").to_json()}, 1
+    finally:
+        signal.alarm(0)
     sys.stdout.write(json.dumps(reply, separators=(",", ":")) + "\n")
     sys.stdout.flush()
     return status
