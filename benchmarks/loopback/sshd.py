@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-_SFTP_SERVER = "internal-sftp"
 _START_SECS = 20.0
 
 
@@ -26,6 +25,7 @@ class Sshd:
 
     def __init__(self, folder: Path, *, options: str = "") -> None:
         self.folder = folder
+        self.sftp = "internal-sftp"
         self.port = _free_port()
         self.client_key = folder / "client_key"
         self._host_key = folder / "host_key"
@@ -74,7 +74,7 @@ class Sshd:
         config.write_text(
             f"ListenAddress 127.0.0.1:{self.port}\nHostKey {self._host_key}\nAuthorizedKeysFile {self.folder}/authorized_keys\n"
             f"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n"
-            f"MaxStartups 100\nMaxSessions 100\nPermitRootLogin prohibit-password\nSubsystem sftp {_SFTP_SERVER}\n{self._options}\n"
+            f"MaxStartups 100\nMaxSessions 100\nPermitRootLogin prohibit-password\nSubsystem sftp {self.sftp}\n{self._options}\n"
         )
         program = sshd_program()
         assert program is not None, "there is no sshd: apt-get install openssh-server"

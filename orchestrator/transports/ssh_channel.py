@@ -32,7 +32,10 @@ def start_channel(transport: paramiko.Transport, request: Callable[[paramiko.Cha
 
 
 def kill_command(channel: paramiko.Channel) -> None:
-    """Ask the host to kill the command behind a channel (RFC 4254, 6.9): closing it alone leaves one that is silent running."""
+    """Ask the host to kill the command behind a channel (RFC 4254, 6.9): closing it alone leaves one that is silent running.
+
+    OpenSSH does it for every user but root; there the agent's own limit ends what nobody waits for.
+    """
     message = Message()
     message.add_byte(cMSG_CHANNEL_REQUEST)
     message.add_int(channel.remote_chanid)
