@@ -26,7 +26,10 @@ class RuntimeCapability(_Frozen):
 
 
 class ThermalLimits(_Frozen):
-    """Where the board slows down and where it stops, in °C; ``source`` says who states it. None: read the device's own trip points."""
+    """Where the board begins to slow down and its hard limit, in °C; ``source`` says who states it.
+
+    None: no number holds for all boards of the kind, and the trip points of the device itself are read when it runs.
+    """
 
     throttle_c: Number | None = None
     critical_c: Number | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import stat
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +18,12 @@ from orchestrator import __version__
 from orchestrator.dispatch import dry_run as estimate
 from orchestrator.dispatch import snapshot as snapshots
 from orchestrator.dispatch.expand import expand
-from orchestrator.dispatch.placement import device_facts
-from orchestrator.domain.device_query import parse_query
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.spec import ExperimentSpec
 from orchestrator.domain.spec_text import parse_spec
-from orchestrator.domain.states import DeviceHealth, JobOutcome
+from orchestrator.domain.states import JobOutcome
 from orchestrator.service.context import Context
-from orchestrator.service.devices import untried_profiles
+from orchestrator.service.profile_notes import profile_notes
 from orchestrator.service.views import DryRunView, Submitted
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
@@ -49,7 +46,7 @@ def submit(context: Context, spec_path: Path, *, priority: int | None = None) ->
     agent_sha256 = gateway.package.sha256
     with open_session(context.engine) as session:
         devices = session.exec(select(Device).order_by(col(Device.id))).all()
-        untried = _untried(spec, devices)
+        notes = profile_notes(spec, devices)
         experiment_id = expand(
             session,
             plan=plan,
@@ -72,7 +69,7 @@ def submit(context: Context, spec_path: Path, *, priority: int | None = None) ->
         spec.name,
         sum(counts.values()),
         counts.get(JobOutcome.SKIPPED, 0),
-        (*(str(warning) for warning in (*left_out, *warnings)), *untried),
+        (*(str(warning) for warning in (*left_out, *warnings)), *notes),
     )
 
 
@@ -84,7 +81,7 @@ def dry_run(context: Context, spec_path: Path) -> DryRunView:
     with read_session(context.engine) as session:
         devices = session.exec(select(Device).order_by(col(Device.id))).all()
         environments = session.exec(select(Environment)).all()
-        untried = _untried(spec, devices)
+        notes = profile_notes(spec, devices)
         invoke_secs = _measured_invoke_secs(session)
         planned = estimate.dry_run(
             plan=plan, spec=spec, devices=devices, environments=environments, now=context.clock(), invoke_secs=invoke_secs
@@ -97,7 +94,7 @@ def dry_run(context: Context, spec_path: Path) -> DryRunView:
         device_hours=planned.device_hours,
         expected_finish_utc=datetime.fromtimestamp(planned.expected_finish, UTC).isoformat(timespec="seconds"),
         basis=planned.basis,
-        warnings=(*(str(warning) for warning in (*left_out, *warnings)), *untried),
+        warnings=(*(str(warning) for warning in (*left_out, *warnings)), *notes),
     )
 
 
@@ -107,15 +104,6 @@ def check_spec(spec_path: Path) -> tuple[str, ...]:
     spec, left_out = snapshots.leave_out_missing(_read(spec_path), folder)
     _, warnings = snapshots.check(spec, folder)
     return tuple(str(warning) for warning in (*left_out, *warnings))
-
-
-def _untried(spec: ExperimentSpec, devices: Sequence[Device]) -> tuple[str, ...]:
-    """One sentence when devices that the spec asks for are of a kind whose profile was never tried on the hardware."""
-    queries = [parse_query(demand.each or demand.any or "all") for demand in spec.devices]
-    in_service = [device for device in devices if device.health != DeviceHealth.RETIRED]
-    asked = {device.profile for device in in_service if any(query.matches(device_facts(device)) for query in queries)}
-    untried = sorted(asked & set(untried_profiles()))
-    return (f"tried on hardware: no, for devices of {', '.join(untried)} (edgematrix profile show NAME)",) if untried else ()
 
 
 def _read(path: Path) -> ExperimentSpec:

@@ -9,14 +9,64 @@ import yaml
 
 from orchestrator.dispatch.profiles import PROFILES_FOLDER, UnknownProfile, load_profile, load_profiles
 from orchestrator.domain.mistakes import ProfileError
-from orchestrator.domain.profiles import parse_profile, profile_json_schema
+from orchestrator.domain.profiles import DeviceProfile, parse_profile, profile_json_schema
+from orchestrator.domain.spec import RUNTIME_PROVIDERS
 
 SHIPPED = sorted(PROFILES_FOLDER.glob("*.yaml"))
 
 
+BOARDS = {
+    "raspberry-pi-4",
+    "raspberry-pi-5",
+    "raspberry-pi-zero-2w",
+    "jetson-nano",
+    "jetson-xavier-nx",
+    "jetson-orin-nano",
+    "jetson-agx-orin",
+}
+
+
 def test_the_profiles_that_come_with_edgematrix_load_by_name() -> None:
-    assert {profile.name for profile in load_profiles()} >= {"linux-x86_64", "linux-arm64"}
+    assert {profile.name for profile in load_profiles()} == BOARDS | {"linux-x86_64", "linux-arm64"}
     assert load_profile("linux-arm64").arch == "arm64"
+    assert {load_profile(name).arch for name in BOARDS} == {"arm64"}
+    assert {load_profile(name).transports for name in BOARDS} == {("ssh",)}
+
+
+@pytest.mark.parametrize("profile", load_profiles(), ids=lambda profile: str(profile.name))
+def test_no_profile_claims_more_than_was_tried(profile: DeviceProfile) -> None:
+    assert not profile.tried_on_hardware
+    assert "physical board" in profile.tried_note
+    assert profile.sensors
+    assert {"default", "cpu"} <= set(profile.runtimes["onnx"].providers)
+    assert set(profile.runtimes["tflite"].providers) <= set(RUNTIME_PROVIDERS["tflite"])
+    assert set(profile.runtimes["onnx"].providers) <= set(RUNTIME_PROVIDERS["onnx"])
+    assert profile.health.min_free_disk_mb >= 500, "a bundle and a model must find room"
+
+
+def test_boards_whose_python_is_too_old_run_from_the_bundle_on_the_cpu_and_say_why() -> None:
+    """JetPack 4 and 5 bring Python 3.6 and 3.8; the agent needs 3.9."""
+    for name in ("jetson-nano", "jetson-xavier-nx"):
+        profile = load_profile(name)
+        assert profile.interpreter == "bundle"
+        assert profile.runtimes["onnx"].providers == ("default", "cpu")
+        assert "too old" in profile.runtimes["onnx"].note
+        assert "too old" in profile.tried_note
+    for name in ("jetson-orin-nano", "jetson-agx-orin"):
+        profile = load_profile(name)
+        assert profile.interpreter == ("python3",)
+        assert {"cuda", "tensorrt"} <= set(profile.runtimes["onnx"].providers)
+
+
+def test_limits_are_stated_by_the_boards_maker_or_left_to_the_device() -> None:
+    for profile in load_profiles():
+        if profile.name.startswith("raspberry-pi"):
+            assert profile.thermal is not None
+            assert (profile.thermal.throttle_c, profile.thermal.critical_c) == (80, 85)
+            assert "Raspberry Pi documentation" in str(profile.thermal.source)
+            assert "32-bit" in profile.tried_note
+        else:
+            assert profile.thermal is None
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -29,7 +79,7 @@ def test_the_published_schema_is_the_one_in_use() -> None:
 
 
 def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UnknownProfile, match="linux-arm64, linux-x86_64") as caught:
+    with pytest.raises(UnknownProfile, match="linux-arm64, linux-x86_64, raspberry-pi-4") as caught:
         load_profile("linux-x86")
     assert "linux-x86_64" in caught.value.remedy
 
@@ -44,6 +94,8 @@ def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
         ("tried_on_hardware: false", "tried_on_hardware: maybe", "expected true or false"),
         ("tried_on_hardware: false", "tried: false", "unknown key"),
         ("  tflite:", "  torch:", "not one of"),
+        ("interpreter: [python3]", "interpreter: python3", "bundle"),
+        ("interpreter: [python3]", "interpreter: []", "the list is empty"),
     ],
 )
 def test_a_mistake_in_a_profile_is_told_with_its_line(old: str, new: str, said: str) -> None:
