@@ -24,7 +24,7 @@ scenarios: {accuracy: }
 
 
 def _device(profile: str, **changes: Any) -> Device:
-    values = {
+    values: dict[str, Any] = {
         "gateway": "lab",
         "transport": "ssh",
         "address": {},
@@ -32,7 +32,6 @@ def _device(profile: str, **changes: Any) -> Device:
         "labels": {},
         "facts": {},
         "health": "good",
-        "added_at": 0.0,
     }
     return Device(name=f"{profile}-a", profile=profile, added_at=0.0, **{**values, **changes})
 
