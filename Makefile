@@ -13,7 +13,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 python_of = $(or $(shell command -v python$(1) >/dev/null && python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null),$(lastword $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python$(1))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit integration agent-pythons evidence zoo locks clean python
+.PHONY: help setup demo test lint unit integration agent-pythons lab evidence zoo locks clean python
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,7 +52,7 @@ export EDGEMATRIX_AGENT_PYTHON ?= $(CURDIR)/$(AGENT_PYTHON)
 demo: setup ## Run the example matrix on this computer; prints a table, writes report.html
 	@EDGEMATRIX_HOME=$(CURDIR)/.edgematrix/demo $(ORCHESTRATOR)/edgematrix run examples/digits.yaml --report report.html
 
-test: lint unit integration agent-pythons ## Everything that must hold (under 30 minutes on two cores)
+test: lint unit integration agent-pythons lab ## Everything that must hold (under 30 minutes on two cores)
 	@echo "make test: everything holds"
 
 lint: setup ## ruff, mypy --strict, import-linter
@@ -66,6 +66,9 @@ unit: setup ## Unit tests of the orchestrator
 
 integration: setup ## Tests against real Redis, real databases and real runs
 	@$(ORCHESTRATOR)/python -m pytest -q -n 2 tests/integration
+
+lab: setup ## Tests with emulated devices in namespaces of their own (as root; elsewhere they say that they were skipped)
+	@$(ORCHESTRATOR)/python -m pytest -q -rs tests/lab
 
 # The agent's own tests, on every Python it supports that exists here; one missing is said, the main one must be there.
 AGENT_PYTHONS := 3.9 3.10 3.11 3.12 3.13
@@ -81,6 +84,9 @@ agent-pythons: setup ## The agent's own tests on Python 3.9 to 3.13, where they 
 
 evidence: setup ## The long proofs and the performance figures, into benchmarks/results/
 	@$(ORCHESTRATOR)/python -m benchmarks.crashes
+	@$(ORCHESTRATOR)/python -m benchmarks.chaos --faults 200 --seed 1
+	@$(ORCHESTRATOR)/python -m benchmarks.fleet
+	@$(ORCHESTRATOR)/python -m benchmarks.transfer
 	@$(ORCHESTRATOR)/python -m benchmarks
 
 # Training tools are no dependency of the product: they live in an environment of their own.
