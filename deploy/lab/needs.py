@@ -36,16 +36,22 @@ def refuse_without_root() -> None:
 def provide() -> None:
     """Make sure that everything is here. Raises :class:`LabImpossible` with what is missing and what to do about it."""
     refuse_without_root()
-    release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
-    if "debian" not in release.lower():
-        raise LabImpossible("a lab is made of Debian packages, and this is neither Debian nor Ubuntu", "use a Debian 12 machine or VM")
-    if os.uname().machine != "x86_64":
-        raise LabImpossible(f"this machine is {os.uname().machine}; the lab's native device is x86-64", "use an x86-64 machine")
+    machine_is_right()
     missing = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program) is None})
     if missing:
         _install(missing)
     _need_kernel()
     _need_arm64_programs()
+
+
+def machine_is_right(release: Path = Path("/etc/os-release"), machine: str | None = None) -> None:
+    """Raise :class:`LabImpossible` where no package manager or no CPU is that the lab could use."""
+    text = release.read_text() if release.exists() else ""
+    if "debian" not in text.lower():
+        raise LabImpossible("a lab is made of Debian packages, and this is neither Debian nor Ubuntu", "use a Debian 12 machine or VM")
+    machine = machine or os.uname().machine
+    if machine != "x86_64":
+        raise LabImpossible(f"this machine is {machine}; the lab's native device is x86-64", "use an x86-64 machine")
 
 
 def forget_arm64_programs() -> None:
