@@ -25,20 +25,28 @@ def load_profiles(folder: Path = PROFILES_FOLDER) -> list[DeviceProfile]:
     mistakes: list[Mistake] = []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            found.append(parse_profile(path.read_text(encoding="utf-8"), str(path)))
+            found.append(_read(path))
         except ProfileError as error:
             mistakes += error.mistakes
-        except (OSError, UnicodeDecodeError) as error:
-            mistakes.append(Mistake(str(path), 1, 1, "", f"cannot be read: {error}", "save it as UTF-8 text"))
     if mistakes:
         raise ProfileError(mistakes)
     return found
 
 
 def load_profile(name: str, folder: Path = PROFILES_FOLDER) -> DeviceProfile:
-    """Return one profile. Raises :class:`UnknownProfile` that names those there are, else as :func:`load_profiles`."""
-    profiles = {profile.name: profile for profile in load_profiles(folder)}
-    if name not in profiles:
-        known = ", ".join(profiles) or f"none in {folder}"
-        raise UnknownProfile(f"there is no device profile {name!r}; there are: {known}", did_you_mean(name, list(profiles)))
-    return profiles[name]
+    """Return one profile; mistakes in others do not matter.
+
+    Raises :class:`UnknownProfile` that names those there are, or :class:`ProfileError`.
+    """
+    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in files:
+        known = ", ".join(files) or f"none in {folder}"
+        raise UnknownProfile(f"there is no device profile {name!r}; there are: {known}", did_you_mean(name, list(files)))
+    return _read(files[name])
+
+
+def _read(path: Path) -> DeviceProfile:
+    try:
+        return parse_profile(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError([Mistake(str(path), 1, 1, "", f"cannot be read: {error}", "save it as UTF-8 text")]) from error

@@ -62,7 +62,10 @@ def list_devices(context: Context) -> list[DeviceView]:
     with read_session(context.engine) as session:
         devices = session.exec(select(Device).order_by(col(Device.name))).all()
         reserved = active(session, now)
-        return [_view(session, device, _reserved(reserved.get(device.id or 0), device, now)) for device in devices]
+        profiles = {name: _tried(name) for name in {device.profile for device in devices}}
+        return [
+            _view(session, device, profiles[device.profile], _reserved(reserved.get(device.id or 0), device, now)) for device in devices
+        ]
 
 
 def get_device(context: Context, name: str) -> DeviceView:
@@ -70,7 +73,7 @@ def get_device(context: Context, name: str) -> DeviceView:
     now = context.clock()
     with read_session(context.engine) as session:
         device = find_device(session, name)
-        return _view(session, device, _reserved(reservation_of(session, device.id, now), device, now))
+        return _view(session, device, _tried(device.profile), _reserved(reservation_of(session, device.id, now), device, now))
 
 
 def add_local_device(
@@ -96,7 +99,7 @@ def add_local_device(
         )
         session.add(device)
         session.flush()
-        return _view(session, device)
+        return _view(session, device, _tried(device.profile))
 
 
 def check_device(context: Context, name: str) -> list[Check]:
@@ -260,15 +263,19 @@ def _reserved(row: Reservation | None, device: Device, now: float) -> Reservatio
     return None if row is None else view_reservation(row, device.name, now)
 
 
-def _view(session: Session, device: Device, reserved: ReservationView | None = None) -> DeviceView:
+def _tried(profile: str) -> tuple[bool, str]:
+    """Whether a kind of board was tried on the hardware, and how far; a profile that is gone or broken was not, and says so."""
+    try:
+        found = load_profile(profile)
+    except EdgematrixError as error:
+        return False, error.message
+    return found.tried_on_hardware, found.tried_note
+
+
+def _view(session: Session, device: Device, tried: tuple[bool, str], reserved: ReservationView | None = None) -> DeviceView:
     environments = session.exec(
         select(Environment.name).where(col(Environment.device_id) == device.id).order_by(col(Environment.name))
     ).all()
-    try:
-        profile = load_profile(device.profile)
-        tried, tried_note = profile.tried_on_hardware, profile.tried_note
-    except EdgematrixError as error:
-        tried, tried_note = False, error.message
     return DeviceView(
         name=device.name,
         profile=device.profile,
@@ -279,8 +286,8 @@ def _view(session: Session, device: Device, reserved: ReservationView | None = N
         health_reason=device.health_reason,
         emulated=device.emulated,
         labels=dict(device.labels),
-        tried_on_hardware=tried,
-        tried_note=tried_note,
+        tried_on_hardware=tried[0],
+        tried_note=tried[1],
         running_job=device.lease_job_id,
         environments=tuple(environments),
         facts=dict(device.facts),

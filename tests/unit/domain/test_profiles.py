@@ -112,3 +112,11 @@ def test_the_mistakes_of_all_profiles_are_told_together(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as caught:
         load_profiles(tmp_path)
     assert {Path(item.file).name for item in caught.value.mistakes} == {"a.yaml", "b.yaml"}
+
+
+def test_a_mistake_in_one_profile_does_not_take_the_others_away(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("format: 1\n")
+    (tmp_path / "linux-x86_64.yaml").write_text((PROFILES_FOLDER / "linux-x86_64.yaml").read_text())
+    assert load_profile("linux-x86_64", tmp_path).arch == "x86_64"
+    with pytest.raises(ProfileError):
+        load_profile("broken", tmp_path)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlmodel import select
+
+from orchestrator.cli.device_words import tried_words
 from orchestrator.domain.spec_text import parse_spec
+from orchestrator.service import devices as device_service
 from orchestrator.service.profile_notes import profile_notes
+from orchestrator.store.database import session as open_session
 from orchestrator.store.tables import Device
+from tests.unit.service.lab import Lab
 
 SPEC = """\
 format: 1
@@ -62,3 +68,13 @@ def test_a_provider_that_a_kind_of_board_lacks_is_told_for_the_runtime_it_belong
         f"provider npu: onnx jobs on jetson-agx-orin, raspberry-pi-5 {fate}",
         f"provider npu: tflite jobs on jetson-agx-orin, raspberry-pi-5 {fate}",
     ]
+
+
+def test_every_device_says_whether_its_kind_was_tried_also_when_its_profile_is_gone(lab: Lab) -> None:
+    with open_session(lab.context.engine) as opened:
+        (device,) = opened.exec(select(Device)).all()
+        opened.add(_device("no-such-board", gateway="local"))
+    found = {view.name: view for view in device_service.list_devices(lab.context)}
+    assert tried_words(found[device.name]).startswith("no: run on an x86-64 virtual machine")
+    assert tried_words(found["no-such-board-a"]).startswith("no: there is no device profile 'no-such-board'")
+    assert device_service.get_device(lab.context, "no-such-board-a") == found["no-such-board-a"]
