@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,7 @@ from orchestrator.domain.mistakes import ProfileError
 from orchestrator.domain.profiles import DeviceProfile, parse_profile, profile_json_schema
 from orchestrator.domain.spec import RUNTIME_PROVIDERS
 
+DOCS = (Path(__file__).parents[3] / "docs" / "devices.md").read_text()
 SHIPPED = sorted(PROFILES_FOLDER.glob("*.yaml"))
 
 
@@ -120,3 +122,18 @@ def test_a_mistake_in_one_profile_does_not_take_the_others_away(tmp_path: Path) 
     assert load_profile("linux-x86_64", tmp_path).arch == "x86_64"
     with pytest.raises(ProfileError):
         load_profile("broken", tmp_path)
+
+
+def test_the_page_on_devices_names_every_profile_with_its_environment_and_every_key() -> None:
+    for profile in load_profiles():
+        row = next(line for line in DOCS.splitlines() if line.startswith(f"| `{profile.name}` |"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert ("bundle" in cells[2]) == (profile.interpreter == "bundle")
+        assert set(cells[3].split(", ")) | {"default"} == set(profile.runtimes["onnx"].providers)
+        assert ("80 °C" in cells[5]) == (profile.thermal is not None)
+    assert [name for name in DeviceProfile.model_fields if not re.search(rf"`{name}`|^{name}:", DOCS, re.MULTILINE)] == []
+
+
+def test_the_profile_of_the_page_on_devices_is_one() -> None:
+    example = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)[0]
+    assert parse_profile(example, "device_profiles/my-board.yaml").thermal is not None
