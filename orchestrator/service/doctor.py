@@ -7,7 +7,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from agent.errors import EdgematrixError
 from orchestrator.dispatch.agent_package import build_agent_package
 from orchestrator.dispatch.device_agent import DeviceAgent
+from orchestrator.service.doctor_lab import examine_lab
 from orchestrator.service.views import Check
 from orchestrator.transports import open_transport
 from orchestrator.worker.local_environment import find_agent_python
@@ -111,41 +111,7 @@ def _messages(settings: Settings) -> Iterator[Check]:
     if settings.embedded:
         yield _redis_binary()
         return
-    import redis
-
-    url = settings.resolved_redis_url
-    try:
-        client = redis.Redis.from_url(url.replace("redis+socket://", "unix://"), socket_connect_timeout=3, socket_timeout=3)
-        version = client.info("server")["redis_version"]
-        waiting = {str(key, "utf-8", "replace"): client.llen(key) for key in client.scan_iter("gateway.*", count=1000)}
-    except (redis.RedisError, ValueError) as error:
-        yield Check("Redis", FAILED, f"{_without_password(url)} does not answer: {error}", "start it, or mend EDGEMATRIX_REDIS_URL")
-        return
-    yield Check("Redis", OK, f"{_without_password(url)} (version {version})")
-    # A gateway takes its messages within milliseconds, so one that waits has nobody to take it.
-    for queue, count in sorted(waiting.items()):
-        name = queue.removeprefix("gateway.")
-        yield Check(
-            f"gateway {name}",
-            WARNING,
-            f"{count} messages wait; is its worker running?",
-            f"on that gateway: edgematrix worker --gateway {name}",
-        )
-    yield _scheduler(settings)
-
-
-def _scheduler(settings: Settings) -> Check:
-    from orchestrator.store.database import open_database, read_session
-    from orchestrator.store.tables import Lock
-
-    try:
-        with read_session(open_database(settings.resolved_database_url)) as session:
-            lock = session.get(Lock, "scheduler")
-    except Exception:  # noqa: BLE001 - the line "database" has told what is wrong with it
-        lock = None
-    if lock is None or lock.expires_at < time.time():
-        return Check("scheduler", WARNING, "none is active", "on one host of the lab: edgematrix scheduler")
-    return Check("scheduler", OK, f"active on {lock.holder.split(':')[0]}")
+    yield from examine_lab(settings)
 
 
 def _redis_binary() -> Check:
@@ -159,11 +125,6 @@ def _redis_binary() -> Check:
     return Check("Redis", OK, f"{binary} ({' '.join(done.stdout.split()[:3])})")
 
 
-def _without_password(url: str) -> str:
-    head, separator, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://…@{tail}" if separator else url
-
-
 # --- the environments that run models ------------------------------------------------------------------------
 
 
@@ -173,6 +134,10 @@ def _environments(settings: Settings) -> Iterator[tuple[Check, dict[str, Any]]]:
     default = find_agent_python(settings)
     if default is not None:
         interpreters.setdefault("default", [str(default)])
+    if not interpreters and not settings.embedded:
+        # A host of schedulers, or a gateway that is no device itself, needs none.
+        yield Check("environment", OK, "none on this computer; the lab's devices have their own"), {}
+        return
     if not interpreters:
         yield (
             Check("environment", FAILED, "no Python with a runtime is known", "make setup, or: edgematrix env add default --python PATH"),
@@ -197,7 +162,7 @@ def _registered(settings: Settings) -> Iterable[tuple[str, list[str]]]:
             query = (
                 select(Environment.name, Environment.interpreter)
                 .join(Device)
-                .where(col(Device.transport) == "local")
+                .where(col(Device.transport) == "local", col(Device.gateway) == settings.gateway)
                 .order_by(col(Environment.name))
             )
             return [(name, list(interpreter)) for name, interpreter in session.exec(query).all()]

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import redis
 
+from orchestrator.service import devices
 from orchestrator.service.doctor import examine, int8_check, machine_checks
+from orchestrator.service.doctor_lab import keeping
 from orchestrator.service.views import Check
 from orchestrator.store.locks import hold_lock
+from orchestrator.worker.presence import presence_name
 from orchestrator.worker.settings import Settings
 from tests.unit.service.lab import make_lab
 
@@ -76,6 +79,8 @@ def test_a_lab_without_scheduler_or_worker_is_told_what_to_start(tmp_path: Path,
         client.delete("gateway.rack3")
         client.close()
     assert checks["Redis"].status == "ok"
+    assert checks["Redis persistence"].remedy == "appendonly yes in redis.conf"
+    assert "messages waiting: 1" in checks["gateway rack3"].found
     assert checks["gateway rack3"].remedy == "on that gateway: edgematrix worker --gateway rack3"
     assert checks["scheduler"].status == "warning"
 
@@ -86,6 +91,29 @@ def test_an_active_scheduler_is_told_by_its_lock(tmp_path: Path, redis_url: str)
     lab.context.engine.dispose()
     check = by_name(examine(Settings(home=tmp_path, redis_url=redis_url)))["scheduler"]
     assert (check.status, check.found) == ("ok", "active on host7")
+
+
+def test_a_gateway_with_devices_is_told_to_be_served_or_not(tmp_path: Path, redis_url: str) -> None:
+    lab = make_lab(tmp_path)
+    settings = Settings(home=tmp_path, redis_url=redis_url)
+    gateway = devices.add_local_device(lab.context, "bench").gateway
+    silent = by_name(examine(settings))[f"gateway {gateway}"]
+    hold_lock(lab.context.engine, presence_name(gateway), "host7:12:34", time.time(), 60)
+    served = by_name(examine(settings))[f"gateway {gateway}"]
+    lab.context.engine.dispose()
+    assert (silent.status, silent.found.split(";")[0]) == ("warning", "nobody serves it")
+    assert (served.status, served.found.split(";")[0]) == ("ok", "served by host7")
+
+
+def test_a_host_of_a_lab_that_is_no_device_needs_no_runtime(tmp_path: Path, redis_url: str) -> None:
+    assert by_name(examine(Settings(home=tmp_path, redis_url=redis_url)))["environment"].status == "ok"
+
+
+@pytest.mark.parametrize(("facts", "names"), [({"aof_enabled": 1, "maxmemory_policy": "noeviction"}, []), ({}, ["persistence", "memory"])])
+def test_a_redis_that_may_lose_messages_is_told_what_to_set(facts: dict[str, Any], names: list[str]) -> None:
+    found = list(keeping(facts))
+    assert [check.name for check in found] == [f"Redis {name}" for name in names]
+    assert all(check.status == "warning" and "redis.conf" in check.remedy for check in found)
 
 
 @pytest.mark.parametrize(
