@@ -6,9 +6,11 @@ It came as content, and is unpacked by its own seed: the loader, the interpreter
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any, Dict
 
@@ -18,6 +20,7 @@ from agent.errors import DigestMismatch, EdgematrixError, RequestInvalid, storag
 _MAX_FILES = 20_000
 _MAX_BYTES = 2 * 1024 * 1024 * 1024
 _COPY_BYTES = 1024 * 1024
+_REMEDY = "build it anew: edgematrix bundle build"
 
 
 def unpack(root: Path, sha256: str) -> Dict[str, Any]:
@@ -64,23 +67,31 @@ def _verify(archive: Path, sha256: str) -> None:
 
 def _extract(archive: Path, target: Path) -> None:
     """Write every member by our own hand: what an archive says of links, owners and places outside is never believed."""
+    try:
+        with tarfile.open(archive, "r:gz") as packed:
+            _write_members(packed, target)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise RequestInvalid(f"the bundle is no archive: {error}", _REMEDY) from error
+
+
+def _write_members(packed: tarfile.TarFile, target: Path) -> None:
     total = 0
-    with tarfile.open(archive, "r:gz") as packed:
-        for number, member in enumerate(packed):
-            total += max(member.size, 0)
-            parts = member.name.split("/")
-            if not member.isreg() or any(part in ("", ".", "..") for part in parts) or "\0" in member.name:
-                raise RequestInvalid(
-                    f"the bundle holds {member.name[:80]!r}, which is no plain file inside it", "build it anew: edgematrix bundle build"
-                )
-            if number >= _MAX_FILES or total > _MAX_BYTES:
-                raise RequestInvalid(f"the bundle is larger than {_MAX_FILES} files or {_MAX_BYTES} bytes", "build it with fewer runtimes")
-            source = packed.extractfile(member)
-            assert source is not None, "a regular file has content"
-            path = target.joinpath(*parts)
+    for number, member in enumerate(packed):
+        total += max(member.size, 0)
+        parts = member.name.split("/")
+        if not member.isreg() or any(part in ("", ".", "..") for part in parts) or "\0" in member.name:
+            raise RequestInvalid(f"the bundle holds {member.name[:80]!r}, which is no plain file inside it", _REMEDY)
+        if number >= _MAX_FILES or total > _MAX_BYTES:
+            raise RequestInvalid(f"the bundle is larger than {_MAX_FILES} files or {_MAX_BYTES} bytes", "build it with fewer runtimes")
+        source = packed.extractfile(member)
+        assert source is not None, "a regular file has content"
+        path = target.joinpath(*parts)
+        try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(
                 path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700 if member.mode & 0o100 else 0o600
             )
-            with os.fdopen(descriptor, "wb") as file:
-                shutil.copyfileobj(source, file, _COPY_BYTES)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise RequestInvalid(f"the bundle holds {member.name[:80]!r} twice", _REMEDY) from error
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(source, file, _COPY_BYTES)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
+import os
 import shutil
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +42,23 @@ class BuiltBundle:
     facts: dict[str, Any]
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Be the only one that builds below ``folder``, for the body; a second one waits, and finds what the first has downloaded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def build(architecture: str, runtimes: Sequence[str], folder: Path) -> BuiltBundle:
     """Build a bundle for ``aarch64`` or ``x86_64`` below ``folder``, which also caches what is downloaded.
 
-    The same packages and wheels give the same bytes. Raises :class:`BundleRefused`, and what fetching raises.
+    The same packages and wheels give the same bytes. The files stay until the next build there: see :func:`alone_in`.
+    Raises :class:`BundleRefused`, and what fetching raises.
     """
     chosen = tuple(dict.fromkeys(runtimes or DEFAULT_RUNTIMES))
     unknown = [name for name in chosen if name not in RUNTIMES]

@@ -72,9 +72,9 @@ def _copy_libraries(system: Path, architecture: Architecture, wanted: tuple[str,
         for path in sorted(folder.glob("*.so*")) if folder.is_dir() else ():
             beginning = next((name for name in wanted if path.name.startswith(name)), None)
             # Only the names that programs ask for (libz.so.1), not the files behind them (libz.so.1.2.13).
-            if beginning is None or path.name in found or not _is_asked_for(path):
+            if beginning is None or path.name in found or not _is_asked_for(path) or _leaves(path, system):
                 continue
-            _copy(path.resolve() if path.is_symlink() else path, target / path.name)
+            _copy(path.resolve(), target / path.name)
             found.add(path.name)
     (target / architecture.loader).chmod(0o755)
     missing = [name for name in SEED_LIBRARIES if not any(item.startswith(name) for item in found)]
@@ -90,11 +90,23 @@ def _is_asked_for(path: Path) -> bool:
 def _standard_library(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if not path.is_file() or parts[0] in UNUSED_MODULES or "__pycache__" in parts or "test" in parts or "tests" in parts:
+        if (
+            not path.is_file()
+            or _leaves(path, folder)
+            or parts[0] in UNUSED_MODULES
+            or "__pycache__" in parts
+            or "test" in parts
+            or "tests" in parts
+        ):
             continue
         if parts[0] == "lib-dynload" and path.name.startswith(UNUSED_EXTENSIONS):
             continue
         yield path
+
+
+def _leaves(path: Path, tree: Path) -> bool:
+    """Whether a link leads out of the packages, to a file of this host: what that holds is in no package."""
+    return path.is_symlink() and not path.resolve().is_relative_to(tree.resolve())
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from agent.errors import ConfigurationError
-from orchestrator.bundles import ARCHITECTURES, build
+from orchestrator.bundles import ARCHITECTURES, alone_in, build
 from orchestrator.service.context import Context
 from orchestrator.store.artifacts import record_artifacts
 from orchestrator.store.database import read_session
@@ -41,9 +41,11 @@ class BundleView:
 
 def build_bundle(context: Context, architecture: str, runtimes: Sequence[str]) -> BundleView:
     """Build a bundle for ``aarch64`` or ``x86_64`` and keep it. Takes about ten seconds once the packages are downloaded."""
-    built = build(architecture, runtimes, context.settings.home / "cache" / "bundles")
-    payload = context.artifacts.put_file(built.archive, _KIND)
-    seed = [(file, context.artifacts.put_file(file.path, _KIND)) for file in built.seed]
+    folder = context.settings.home / "cache" / "bundles"
+    with alone_in(folder):
+        built = build(architecture, runtimes, folder)
+        payload = context.artifacts.put_file(built.archive, _KIND)
+        seed = [(file, context.artifacts.put_file(file.path, _KIND)) for file in built.seed]
     manifest: dict[str, Any] = {
         **built.facts,
         "loader": built.loader,
