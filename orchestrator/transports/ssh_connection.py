@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import paramiko
 from agent.errors import DeviceUnreachable, EdgematrixError
 from orchestrator.transports.ssh_errors import HostKeyChanged, HostKeyUnknown, KeyUnusable, LinkLost, LoginRefused
 from orchestrator.transports.ssh_greeting import LOGIN_TIMEOUT_SECS, greet, trust
+from orchestrator.transports.ssh_proxy import ProxySocket
 from orchestrator.transports.ssh_route import Hop, Route
 
 CONNECT_TIMEOUT_SECS = 10.0
@@ -111,7 +113,7 @@ def _going(route: Route) -> Iterator[tuple[list[paramiko.Transport], Any]]:
     """Log in to the hosts in between and yield them with a socket to the device; what was opened is closed when the body fails."""
     opened: list[paramiko.Transport] = []
     try:
-        way: Any = _proxy(route.proxy_command, route) if route.proxy_command else None
+        way: Any = ProxySocket(route.proxy_command, route.device.host) if route.proxy_command else None
         hops = [*route.jumps, route.device]
         for hop, following in pairwise(hops):
             transport = greet(way or _dial(hop), hop, _known_kinds(hop))
@@ -148,13 +150,6 @@ def _dial(hop: Hop) -> socket.socket:
     dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_SECS * 1000)
     return dialled
-
-
-def _proxy(command: str, route: Route) -> paramiko.ProxyCommand:
-    try:
-        return paramiko.ProxyCommand(command)
-    except OSError as error:
-        raise DeviceUnreachable(f"ProxyCommand {command!r} of {route.device.host}: {error}", "mend the OpenSSH configuration") from error
 
 
 def _channel_to(transport: paramiko.Transport, hop: Hop, following: Hop) -> paramiko.Channel:
@@ -225,13 +220,18 @@ def _log_in(transport: paramiko.Transport, hop: Hop) -> None:
     unusable: list[KeyUnusable] = []
     for source, key in _keys(hop, unusable):
         tried.append(source)
+        began = time.monotonic()
         try:
             transport.auth_publickey(hop.user, key)
         except paramiko.BadAuthenticationType as error:
             raise LoginRefused(
                 f"{hop.host} takes no keys, only: {', '.join(error.allowed_types)}", "allow PubkeyAuthentication on the device"
             ) from error
-        except paramiko.AuthenticationException:
+        except paramiko.AuthenticationException as error:
+            # The library calls it so, too, when no answer came. A host that is through with us says that after several keys.
+            closed_at_once = not transport.is_active() and len(tried) == 1
+            if closed_at_once or time.monotonic() - began >= LOGIN_TIMEOUT_SECS:
+                raise LinkLost(f"{hop.host} did not answer during the login: {error}", "see the SSH server's log there") from error
             if not transport.is_active():
                 break
             continue

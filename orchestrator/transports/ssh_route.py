@@ -13,7 +13,7 @@ import paramiko
 
 from agent.errors import RequestInvalid
 
-_TARGET = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<bracketed>[^\]\s]+)\]|(?P<host>[^:\s\[\]]+))(?::(?P<port>[0-9]{1,5}))?\Z")
+_TARGET = re.compile(r"(?:(?P<user>\S+)@)?(?:\[(?P<bracketed>[^\]\s]+)\]|(?P<host>[^:@\s\[\]]+))(?::(?P<port>[0-9]{1,5}))?\Z")
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _MAX_JUMPS = 8
 

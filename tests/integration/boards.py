@@ -39,6 +39,7 @@ class Board:
 
     def __init__(self, folder: Path, sshd: Sshd, context: Context, name: str = "board") -> None:
         self.folder, self.sshd, self.context, self.name = folder, sshd, context, name
+        folder.mkdir(parents=True, exist_ok=True)
         self.python = folder / "python"
         self.root = folder / "root"
         self.becomes_good()

@@ -21,7 +21,7 @@ from orchestrator.dispatch.device_agent import DeviceAgent
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.transports import ssh_channel, ssh_files, ssh_greeting
 from tests.integration.boards import Board, CommandLine, Said, impostor, make_context
-from tests.integration.running import AGENT_PYTHON
+from tests.integration.running import AGENT_PYTHON, GOOD, Home, measured_for, write_spec
 
 pytestmark = pytest.mark.skipif(sshd_program() is None, reason="sshd is not installed (apt-get install openssh-server)")
 
@@ -240,7 +240,7 @@ def test_an_answer_that_is_none_is_an_error_of_that_device(board: Board, edgemat
     assert _living(board) == []
 
 
-@pytest.mark.parametrize("script", ["exec cat /dev/zero >&2", "exec sleep 3600"], ids=["endless complaints", "silence"])
+@pytest.mark.parametrize("script", ["exec cat /dev/zero >&2", "exec sleep 60"], ids=["endless complaints", "silence"])
 @pytest.mark.usefixtures("impatient")
 def test_a_board_that_never_answers_is_given_up(board: Board, edgematrix: CommandLine, script: str) -> None:
     board.becomes(script)
@@ -279,7 +279,7 @@ def test_what_stands_on_the_port_and_is_no_ssh_server_is_said_to_be_none(
     [
         ("/bin/cat /dev/urandom", "answers what is no SFTP"),
         ("/bin/echo hello", "answers what is no SFTP"),
-        ("/bin/sleep 3600", "the host offers no SFTP: no answer in time"),
+        ("/bin/sleep 60", "the host offers no SFTP: no answer in time"),
         ("/bin/true", "the host offers no SFTP"),
     ],
     ids=["garbage", "a greeting", "silence", "nothing"],
@@ -293,6 +293,38 @@ def test_a_board_whose_files_cannot_be_reached_says_what_to_mend(board: Board, e
         assert_bad(board, edgematrix("device", "check", "board"), words, "sftp")
     finally:
         board.sshd.sftp = "internal-sftp"
+
+
+# --- in a run -------------------------------------------------------------------------------------------------
+
+
+def test_a_board_that_answers_garbage_in_a_run_costs_its_own_job_and_neither_the_worker_nor_the_other_boards(
+    home: Home, tmp_path: Path
+) -> None:
+    context = make_context(home.path)
+    with Sshd(tmp_path / "good-sshd") as good_sshd, Sshd(tmp_path / "bad-sshd") as bad_sshd:
+        good, bad = (Board(tmp_path / name, sshd, context, name) for name, sshd in (("good", good_sshd), ("bad", bad_sshd)))
+        for board in (good, bad):
+            assert board.register(labels={"kind": "board"}).device.health == DeviceHealth.GOOD
+        bad.becomes(f'case "$2" in start) head -c 5000 /dev/urandom;; *) exec {AGENT_PYTHON} "$@";; esac')
+        spec = write_spec(
+            home.specs,
+            [GOOD],
+            devices=[{"each": 'label.kind == "board"'}],
+            scenarios=measured_for(1.0),
+            limits={"timeout_secs": 60, "max_attempts": 2},
+        )
+        command = home.start_spec(spec)
+        workers: set[int] = set()
+        while command.running:
+            workers |= {pid for pid, words in home.processes().items() if "-m orchestrator.worker worker" in words}
+            time.sleep(0.1)
+        assert command.end().code == 1
+        context.engine.dispose()
+    jobs = home.jobs()
+    assert sorted((str(job.outcome), job.attempts) for job in jobs) == [("completed", 1), ("error", 2)]
+    assert {job.error["code"] for job in jobs if job.error} == {"device_reply_invalid"}
+    assert len(workers) == 1
 
 
 # --- below ----------------------------------------------------------------------------------------------------
