@@ -13,6 +13,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fleet.phases import Fleet
 from benchmarks.fleet.report import write
@@ -40,14 +41,15 @@ def main() -> int:
         fleet = Fleet(folder, asked.devices, asked.gateways, asked.seed)
         try:
             fleet.start(asked.run_secs, asked.jobs)
-            found = {
-                "seed": asked.seed,
-                "devices": asked.devices,
-                "gateways": asked.gateways,
-                "matrix": fleet.matrix(),
-                "long": fleet.long_runs(asked.steady_secs),
-                "killed": fleet.killed_gateway(asked.run_secs),
+            found: dict[str, Any] = {"seed": asked.seed, "devices": asked.devices, "gateways": asked.gateways}
+            phases = {
+                "matrix": fleet.matrix,
+                "long": lambda: fleet.long_runs(asked.steady_secs),
+                "killed": lambda: fleet.killed_gateway(asked.run_secs),
             }
+            for name, phase in phases.items():
+                found[name] = phase()
+                print(f"{name}: {json.dumps(found[name])}", file=sys.stderr, flush=True)
         finally:
             fleet.stop()
     page, problems = write(found, now, asked.output)

@@ -29,6 +29,7 @@ HEADER = struct.Struct("<II")
 @dataclass
 class _Run:
     request: dict[str, Any]
+    agent_sha256: str = ""
     began_at: float | None = None
     secs: float = 0.0
     canceled_at: float | None = None
@@ -126,13 +127,12 @@ class World:
             return None
         recorded = self._recordings[recording_key(run.request)]
         if name == protocol.OUTCOME_FILE:
-            return self._outcome(device, run, recorded)
+            return self._outcome(run, recorded)
         stream = recorded["streams"].get(name.removesuffix(".spool"))
         return None if stream is None else bytes(stream)
 
-    def _outcome(self, device: _Device, run: _Run, recorded: dict[str, Any]) -> bytes:
-        package = next(path for path in device.sizes if path.endswith(".pyz")).rsplit("/", 1)[-1].removesuffix(".pyz")
-        told = dict(recorded["outcome"], agent_sha256=package)
+    def _outcome(self, run: _Run, recorded: dict[str, Any]) -> bytes:
+        told = dict(recorded["outcome"], agent_sha256=run.agent_sha256)
         told |= {name: run.request[name] for name in ("job_id", "attempt", "fence")}
         if run.canceled_at is not None:
             told |= {"status": "canceled", "streams": {}}
@@ -150,6 +150,7 @@ class World:
             if run.began_at is None:
                 self.overlaps += any(other.began_at and not other.ended(now) for other in device.runs.values())
                 run.began_at = now
+                run.agent_sha256 = words[at].rsplit("/", 1)[-1].removesuffix(".pyz")
                 run.secs = run.request["load"]["min_duration_secs"] * device.rng.uniform(0.6, 1.4)
                 if device.free_since is not None and device.spoken_at is not None:
                     self.gaps.append((device.spoken_at - device.free_since, now - device.free_since))
@@ -166,7 +167,12 @@ class World:
             device.free_since, device.spoken_at = now, None
         elif command == "ps":
             return {"ok": True, "runs": [{"name": key, "status": {"state": self._state(it, now)}} for key, it in device.runs.items()]}
-        return {"ok": True}
+        elif command == "facts":
+            runtimes = {name: {"available": True, "version": "0"} for name in ("onnx", "tflite")}
+            return {"ok": True, "conditions": {}, "environment": {}, "runtimes": runtimes}
+        elif command == "health":
+            return {"ok": True, "free_bytes": 10**10, "busy_percent": 1.0, "sensors": [], "power_flags": []}
+        return {"ok": True, "protocol": protocol.PROTOCOL_VERSION, "machine": "x86_64", "utc_unix_secs": now}
 
     @staticmethod
     def _state(run: _Run | None, now: float) -> str:
