@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def main() -> int:
         try:
             fleet.start(asked.run_secs, asked.jobs)
             found: dict[str, Any] = {"seed": asked.seed, "devices": asked.devices, "gateways": asked.gateways}
-            phases = {
+            phases: dict[str, Callable[[], dict[str, Any]]] = {
                 "matrix": fleet.matrix,
                 "long": lambda: fleet.long_runs(asked.steady_secs),
                 "killed": lambda: fleet.killed_gateway(asked.run_secs),
