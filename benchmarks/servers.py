@@ -90,7 +90,9 @@ def postgres_server(folder: Path) -> tuple[Server, str]:
     data = home / "data"
     making = [*user, str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
     subprocess.run(making, check=True, stdout=subprocess.DEVNULL, cwd=home)
-    command = [*user, str(binaries / "postgres"), "-D", str(data), "-k", str(home), "-c", "listen_addresses=", "-c", "max_connections=200"]
+    # Becoming another user forgets the parent-death signal, so it is asked for again.
+    again = [*user, "--pdeathsig", "INT"] if user else []
+    command = [*again, str(binaries / "postgres"), "-D", str(data), "-k", str(home), "-c", "listen_addresses=", "-c", "max_connections=200"]
     asking = [str(binaries / "pg_isready"), "-q", "-h", str(home)]
     server = Server("postgres", command, folder, lambda: subprocess.call(asking) == 0, signal.SIGINT)
     return server, f"postgresql://postgres@/postgres?host={home}"
