@@ -94,6 +94,9 @@ def _hold(gateway: Gateway, job_id: str, fence: int) -> _Held | None:
     now = gateway.clock()
     with open_session(gateway.engine) as session:
         found = session.execute(select(Job, Device).join(Device, col(Device.id) == col(Job.device_id)).where(col(Job.id) == job_id)).first()
+        if found is not None and found[1].gateway != gateway.name:
+            log.error("refused a nudge for another gateway's device", job=job_id, theirs=found[1].gateway, ours=gateway.name)
+            return None
         if found is None or not renew_lease(session, found[1].id, job_id, fence, now):
             log.info("stale nudge", job=job_id, fence=fence)
             return None
@@ -155,6 +158,10 @@ def _start(gateway: Gateway, held: _Held) -> None:
         # We hold the device's only lease, so whatever else lives there was left behind by a lease that is gone.
         end_leftovers(agent, held.fence, keep=held.run)
         return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+    except DeviceUnreachable:
+        # The answer was lost, perhaps after the run began: from here on there is one to lose.
+        held.job.progress = {"seen_at": gateway.clock(), **(held.job.progress or {}), "asked": True}
+        raise
     return _note_started(gateway, held, started)
 
 
@@ -181,6 +188,8 @@ def _note_started(gateway: Gateway, held: _Held, reply: dict[str, object]) -> No
             session.execute(
                 update(Attempt).where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts).values(**found)
             )
+            return
+    _have_checked(gateway, held)
 
 
 # --- running --------------------------------------------------------------------------------------------------
@@ -224,11 +233,26 @@ def _pause(progress: RunProgress | None) -> float:
 
 def _look_again(gateway: Gateway, held: _Held, progress: dict[str, object], pause_secs: float) -> None:
     with open_session(gateway.engine) as session:
-        session.execute(
+        found = session.execute(
             update(Job)
             .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == held.job.state)
             .values(progress=progress, next_drive_at=gateway.clock() + pause_secs)
-        )
+            .returning(col(Job.id))
+        ).scalar_one_or_none()
+    if found is None:
+        _have_checked(gateway, held)
+
+
+def _have_checked(gateway: Gateway, held: _Held) -> None:
+    """Files are not fenced: a drive that froze may have put one into the folder of a run that is gone by now. A check removes that."""
+    still_there = (
+        select(Job.id)
+        .where(col(Job.id) == held.job.id, col(Job.attempts) == held.job.attempts, col(Device.lease_job_id) == col(Job.id))
+        .correlate(Device)
+        .exists()
+    )
+    with open_session(gateway.engine) as session:
+        session.execute(update(Device).where(col(Device.id) == held.device.id, ~still_there).values(next_check_at=gateway.clock()))
 
 
 # --- collecting, canceling, finished ------------------------------------------------------------------------------
@@ -303,18 +327,20 @@ def _wait_for_link(gateway: Gateway, held: _Held, error: EdgematrixError) -> boo
     The patience ends where the run would have ended itself for want of a reader. A host that answers and refuses us does not come back by
     waiting; neither does a run whose end was asked for.
     """
+    seen = held.job.progress or {}
+    may_run = held.plan.limits.orphan_after_secs
     patience_secs = {
-        JobState.PREPARING: _LINK_PATIENCE_SECS,
-        JobState.RUNNING: held.plan.limits.orphan_after_secs,
-        JobState.COLLECTING: held.plan.limits.orphan_after_secs,
+        JobState.PREPARING: may_run if seen.get("asked") else _LINK_PATIENCE_SECS,
+        JobState.RUNNING: may_run,
+        JobState.COLLECTING: may_run,
     }.get(JobState(held.job.state))
-    seen_at = (held.job.progress or {}).get("seen_at")
+    seen_at = seen.get("seen_at")
     if not isinstance(error, DeviceUnreachable) or isinstance(error, REFUSALS) or patience_secs is None or seen_at is None:
         return False
     if gateway.clock() - float(seen_at) > patience_secs:
         return False
     log.info("the device does not answer; its run may live", job=held.job.id, why=error.message)
-    _look_again(gateway, held, dict(held.job.progress or {}), _LINK_RETRY_SECS)
+    _look_again(gateway, held, dict(seen), _LINK_RETRY_SECS)
     return True
 
 
@@ -330,16 +356,17 @@ def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
     if again and _still_ours(gateway, held):
         _stop_quietly(gateway, held)
     with open_session(gateway.engine) as session:
-        if held.device.id is None or not renew_lease(session, held.device.id, held.job.id, held.fence, now):
-            return
-        if error.error_class == ErrorClass.INFRASTRUCTURE:
+        ours = held.device.id is not None and renew_lease(session, held.device.id, held.job.id, held.fence, now)
+        if ours and error.error_class == ErrorClass.INFRASTRUCTURE:
             set_health(session, held.device, DeviceHealth.UNKNOWN, error.message, now)
-        if again:
+        if ours and again:
             _put_back(session, held, error, now)
-        else:
+        elif ours:
             outcome = JobOutcome.CANCELED if held.job.state == JobState.CANCELING else JobOutcome.ERROR
             _end(session, held.job, held.device, held.fence, outcome, error, now)
-    if not again:
+    if not ours:
+        _have_checked(gateway, held)
+    elif not again:
         held.job.state = JobState.FINISHED
         _let_go(gateway, held)
 

@@ -35,6 +35,8 @@ class Gateway:
     artifacts: ArtifactStore
     folder: Path
     clock: Callable[[], float]
+    #: Only jobs on devices of this gateway are driven here: what keeps two drives of one job apart is this computer's locks.
+    name: str
     _transports: dict[tuple[str, str], Transport] = field(default_factory=dict)
     _transports_lock: threading.Lock = field(default_factory=threading.Lock)
     _package: AgentPackage | None = None

@@ -28,7 +28,7 @@ class Context:
 
     def gateway(self) -> Gateway:
         """A gateway in this process, to reach this computer's devices without a worker (``device check``, ``env add``)."""
-        return Gateway(self.engine, self.artifacts, self.settings.gateway_folder, self.clock)
+        return Gateway(self.engine, self.artifacts, self.settings.gateway_folder, self.clock, self.settings.gateway)
 
 
 def open_context(settings: Settings | None = None) -> Context:

@@ -42,7 +42,8 @@ def run_worker(settings: Settings, gateway: str) -> None:
     engine = open_database(settings.resolved_database_url)
     migrate(engine)
     folder = settings.home / "gateway" / gateway
-    held = Gateway(engine, ArtifactStore(settings.resolved_artifacts_url, settings.home / "cache" / "artifacts"), folder, time.time)
+    artifacts = ArtifactStore(settings.resolved_artifacts_url, settings.home / "cache" / "artifacts")
+    held = Gateway(engine, artifacts, folder, time.time, gateway)
     app = make_app(settings.resolved_redis_url)
     register_tasks(app, held)
     worker = app.Worker(

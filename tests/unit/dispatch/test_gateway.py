@@ -25,7 +25,7 @@ def engine(sqlite_url: str) -> Engine:
 
 @pytest.fixture
 def gateway(engine: Engine, tmp_path: Path) -> Gateway:
-    return Gateway(engine, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: 0.0)
+    return Gateway(engine, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: 0.0, "local")
 
 
 def test_one_job_is_driven_by_one_and_others_are_driven_meanwhile(gateway: Gateway) -> None:
@@ -39,7 +39,7 @@ def test_one_job_is_driven_by_one_and_others_are_driven_meanwhile(gateway: Gatew
 def test_another_process_of_the_gateway_is_kept_out_too_and_a_dead_one_keeps_nobody_out(gateway: Gateway, tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from orchestrator.dispatch.gateway import Gateway\n"
-        "with Gateway(None, None, Path(sys.argv[1]), time.time).job_lock('a', 1) as mine:\n"
+        "with Gateway(None, None, Path(sys.argv[1]), time.time, 'local').job_lock('a', 1) as mine:\n"
         "    print(mine, flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", program, str(gateway.folder)]

@@ -70,7 +70,7 @@ def bench(database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 golden_digest=golden_digest({"onnx": {"available": True, "golden_sha256": "5" * 64}}),
             )
         )
-    return Bench(Gateway(database, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: 500.0), wire)
+    return Bench(Gateway(database, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: 500.0, "local"), wire)
 
 
 def test_a_device_that_passes_is_good_and_what_was_found_is_kept(bench: Bench) -> None:
