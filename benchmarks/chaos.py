@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -76,6 +77,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where the summary goes")
     parser.add_argument("--keep", action="store_true", help="keep the lab's folder with its logs")
     asked = parser.parse_args()
+    # Told to stop, it takes its lab down, as on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     now = datetime.now(UTC)
     folder = Path(tempfile.mkdtemp(prefix="edgematrix-chaos-"))
     run = None
@@ -94,9 +97,8 @@ def main() -> int:
 def run_chaos(folder: Path, count: int, seed: int, mean_pause_secs: float, say: Say) -> ChaosRun:
     """Run a matrix in a lab below ``folder`` while ``count`` faults befall it; return what was found."""
     python = Path(os.environ.get("EDGEMATRIX_AGENT_PYTHON") or AGENT_PYTHON)
-    _use_few_cpus()
     began = time.monotonic()
-    with Lab(folder, BOARDS, python) as lab:
+    with _few_cpus(), Lab(folder, BOARDS, python) as lab:
         matrix = _Matrix(lab, folder)
         watched = _Watched([])
         with _operator(lab):
@@ -319,11 +321,15 @@ def _line(item: Struck) -> str:
     return f"{item.at_utc[11:23]} {item.number:3d} {item.kind}: {item.target}{lasting}{met}"
 
 
-def _use_few_cpus() -> None:
-    """Everything that is started from here on shares these: a lab's gateways must not need a large computer."""
-    if hasattr(os, "sched_setaffinity"):
-        mine = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, mine[-_CPUS:])
+@contextmanager
+def _few_cpus() -> Iterator[None]:
+    """Everything that is started meanwhile shares these: what holds must not need a large computer."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-_CPUS:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 if __name__ == "__main__":

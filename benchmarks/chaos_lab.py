@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,12 +188,12 @@ class Lab:
         if self._postgres is not None:
             self._postgres.start()
         self._context = open_context(self.settings)
-        for board in self.boards:
-            board.sshd.start()
-            self._register(board)
+        with ThreadPoolExecutor(max_workers=len(self.boards)) as pool:
+            list(pool.map(self._register, self.boards))
         self.ensure()
 
     def _register(self, board: Board) -> None:
+        board.sshd.start()
         asked = NewSshDevice(
             name=board.name,
             target=f"{getpass.getuser()}@127.0.0.1:{board.link.port}",
