@@ -8,6 +8,7 @@ from agent.errors import DeviceBusy
 from orchestrator.dispatch.device_agent import PruneReport
 from orchestrator.service.context import Context
 from orchestrator.service.devices import find_device
+from orchestrator.service.elsewhere import refuse_elsewhere
 from orchestrator.store.database import read_session
 from orchestrator.store.tables import Environment
 
@@ -22,6 +23,7 @@ def clean_device(context: Context, name: str, unused_days: float | None, max_byt
     with read_session(context.engine) as session:
         device = find_device(session, name)
         environments = session.exec(select(Environment).where(col(Environment.device_id) == device.id)).all()
+    refuse_elsewhere(context, device)
     if device.lease_job_id is not None:
         raise DeviceBusy(f"{name} is measuring {device.lease_job_id}", "clean it when the job has ended")
     interpreter = environments[0].interpreter if environments else ["python3"]

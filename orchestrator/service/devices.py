@@ -20,6 +20,7 @@ from orchestrator.domain.profiles import DeviceProfile
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.domain.times import utc_text
 from orchestrator.service.context import Context
+from orchestrator.service.elsewhere import ask_for_check, is_elsewhere, refuse_elsewhere
 from orchestrator.service.use_views import ReservationView, view_reservation
 from orchestrator.service.views import Check, DeviceView, EnvironmentView
 from orchestrator.store.database import read_session
@@ -103,10 +104,15 @@ def add_local_device(
 
 
 def check_device(context: Context, name: str) -> list[Check]:
-    """Check a device of this gateway now and record its health; a device that is measuring is left alone."""
+    """Check a device of this gateway now and record its health; a device that is measuring is left alone, one of another gateway is
+    checked there.
+    """
     view = get_device(context, name)
     if view.running_job:
         return [Check("in use", "warning", f"measuring {view.running_job}; a check would disturb it", "try again when the job has ended")]
+    if is_elsewhere(context, view.gateway):
+        with open_session(context.engine) as session:
+            return [ask_for_check(session, find_device(session, name), context.clock())]
     return [Check(finding.name, finding.status, finding.found, finding.remedy) for finding in _check(context, name)]
 
 
@@ -142,7 +148,7 @@ def add_environment(
     """Register (or renew) an environment: its interpreter is run once, its runtimes must pass their self-test.
 
     Raises :class:`agent.errors.MissingRuntime` with each runtime's cause when none does, :class:`EmulationUnmarked` for an emulator on a
-    device that does not say it is emulated.
+    device that does not say it is emulated, :class:`~orchestrator.service.elsewhere.DeviceElsewhere` for another gateway's computer.
     """
     if device == THIS_COMPUTER:
         _ensure_registered(context)
@@ -150,6 +156,7 @@ def add_environment(
         interpreter = [os.path.abspath(word) if "/" in word and os.path.exists(word) else word for word in interpreter]
     with read_session(context.engine) as session:
         row = find_device(session, device)
+    refuse_elsewhere(context, row)
     _refuse_unmarked_emulation(row, interpreter)
     gateway = context.gateway()
     try:
