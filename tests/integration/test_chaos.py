@@ -13,7 +13,7 @@ from benchmarks.chaos import run_chaos
 from benchmarks.chaos_faults import KINDS
 from benchmarks.loopback.sshd import sshd_program
 
-SEED = 20261121
+SEED = 12
 
 
 @pytest.fixture
