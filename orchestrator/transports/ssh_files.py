@@ -14,7 +14,7 @@ from typing import IO
 
 import paramiko
 from paramiko.message import Message
-from paramiko.sftp import CMD_WRITE, int64
+from paramiko.sftp import CMD_DATA, CMD_READ, CMD_WRITE, int64
 
 from agent.errors import DeviceReplyInvalid, DeviceUnreachable, DiskFull, EdgematrixError, FolderUnwritable
 from orchestrator.transports.ssh_channel import REPLY_TIMEOUT_SECS, start_channel
@@ -70,16 +70,7 @@ class SshFiles:
             if count == 0:
                 return b""
             with self._sftp.file(path, "rb") as file:
-                file.seek(offset)
-                if count > _BLOCK_BYTES:
-                    file.prefetch(offset + count)
-                found = bytearray()
-                while len(found) < count:
-                    block = file.read(min(_BLOCK_BYTES, count - len(found)))
-                    if not block:
-                        break
-                    found += block
-                return bytes(found[:max_bytes])
+                return self._read(file, offset, offset + count)
 
     def size_of(self, path: str) -> int | None:
         """The size of a regular file, None when there is none. Raises :class:`DeviceReplyInvalid` for a link, a folder or a pipe."""
@@ -120,6 +111,44 @@ class SshFiles:
                 self._sftp._read_response(underway.popleft())
         while underway:
             self._sftp._read_response(underway.popleft())
+
+    def _read(self, file: paramiko.SFTPFile, start: int, end: int) -> bytes:
+        """Keep several blocks on their way; what was cut off meanwhile is missing at the end."""
+        underway: deque[tuple[int, int, int]] = deque()
+        found: list[bytes] = []
+        ended = False
+        while start < end or underway:
+            while start < end and len(underway) < _BLOCKS_UNDERWAY and not ended:
+                size = min(_BLOCK_BYTES, end - start)
+                underway.append((self._ask_block(file, start, size), start, size))
+                start += size
+            if not underway:
+                break
+            number, offset, size = underway.popleft()
+            block = self._block(number, size)
+            while not ended:
+                found.append(block)
+                offset, size = offset + len(block), size - len(block)
+                if not size:
+                    break
+                # A server may give less than it was asked for; only nothing means the end.
+                block = self._block(self._ask_block(file, offset, size), size) if block else b""
+                ended = not block
+        return b"".join(found)
+
+    def _ask_block(self, file: paramiko.SFTPFile, offset: int, size: int) -> int:
+        number: int = self._sftp._async_request(type(None), CMD_READ, file.handle, int64(offset), size)
+        return number
+
+    def _block(self, number: int, size: int) -> bytes:
+        try:
+            kind, reply = self._sftp._read_response(number)
+        except EOFError:
+            return b""
+        block: bytes = reply.get_binary() if kind == CMD_DATA else b""
+        if not 0 < len(block) <= size:
+            raise paramiko.SFTPError(f"{len(block)} bytes where 1 to {size} were asked for")
+        return block
 
     def _make_folders(self, folder: str) -> None:
         missing = []
