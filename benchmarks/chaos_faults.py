@@ -191,7 +191,7 @@ class Chaos:
 
     def cut_link(self, fault: Fault) -> Struck | None:
         board = self._board(fault)
-        if board.link.is_cut:
+        if board is None:
             return None
         runs = self._runs_of_board(board)
         board.link.cut()
@@ -200,19 +200,21 @@ class Chaos:
 
     def reset_link(self, fault: Fault) -> Struck | None:
         board = self._board(fault)
+        if board is None:
+            return None
         board.link.reset()
         return _struck(fault, board.name, self._runs_of_board(board))
 
     def kill_sessions(self, fault: Fault) -> Struck | None:
         board = self._board(fault)
-        if board.name in self._held:
+        if board is None:
             return None
         board.sshd.kill_sessions()
         return _struck(fault, board.name, self._runs_of_board(board))
 
     def kill_sshd(self, fault: Fault) -> Struck | None:
         board = self._board(fault)
-        if board.name in self._held:
+        if board is None:
             return None
         board.sshd.stop()
         self._held.add(board.name)
@@ -267,8 +269,12 @@ class Chaos:
     def _free(self, prefix: str) -> list[Service]:
         return [item for item in self.lab.services if item.name.startswith(prefix) and item.pid is not None and item.name not in self._held]
 
-    def _board(self, fault: Fault) -> Board:
-        return self.lab.boards[int(fault.target * len(self.lab.boards))]
+    def _board(self, fault: Fault) -> Board | None:
+        """One whose link and server work, and where a run is at work if there is such a one: there is most to lose."""
+        working = [board for board in self.lab.boards if not board.link.is_cut and board.name not in self._held]
+        busy = {run.board for run in self.lab.living_runs()}
+        boards = [board for board in working if board.name in busy] or working
+        return boards[int(fault.target * len(boards))] if boards else None
 
     def _runs_of_board(self, board: Board) -> list[LivingRun]:
         return [run for run in self.lab.living_runs() if run.board == board.name]
