@@ -65,10 +65,10 @@ def load_average() -> tuple[float, ...]:
     return tuple(round(value, 2) for value in os.getloadavg())
 
 
-def write(summary: Summary, folder: Path, now: datetime) -> Path:
-    """Write both files into ``folder``, named by the time; return the Markdown one."""
+def write(summary: Summary, folder: Path, now: datetime, kind: str = "performance") -> Path:
+    """Write both files into ``folder``, named by the time and ``kind``; return the Markdown one."""
     folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{now:%Y-%m-%d-%H%M%S}-performance.md"
+    page = folder / f"{now:%Y-%m-%d-%H%M%S}-{kind}.md"
     page.write_text(to_markdown(summary), encoding="utf-8")
     record = {"format": FORMAT, **dataclasses.asdict(summary)}
     page.with_suffix(".json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
