@@ -49,14 +49,18 @@ def list_environments(as_json: Annotated[bool, typer.Option("--json", help="Prin
 def add(
     name: Annotated[str, typer.Argument(help="The name that specs use.", show_default=False)],
     python: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--python",
             metavar="PATH",
             help="The Python on the device that has the runtime; quoted, also with a loader and arguments.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(metavar="newest|DIGEST", help="Instead: bring this bundle to the device, and run from it.", show_default=False),
+    ] = None,
     device: Annotated[str, typer.Option(help="The device it is on.")] = THIS_COMPUTER,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -64,14 +68,19 @@ def add(
     import shlex
 
     from orchestrator.cli.output import message, print_json
-    from orchestrator.service import devices
+    from orchestrator.service import devices, ssh_devices
     from orchestrator.service.context import open_context
 
-    try:
-        interpreter = shlex.split(python)
-    except ValueError as error:
-        raise typer.BadParameter(f"{python!r}: {error}", param_hint="--python") from error
-    view = devices.add_environment(open_context(), name, interpreter, device=device)
+    if (python is None) == (bundle is None):
+        raise typer.BadParameter("name what runs the models: either --python PATH or --bundle newest", param_hint="--python")
+    if bundle is not None:
+        view = ssh_devices.add_bundle_environment(open_context(), name, device, None if bundle == "newest" else bundle)
+    else:
+        try:
+            interpreter = shlex.split(python or "")
+        except ValueError as error:
+            raise typer.BadParameter(f"{python!r}: {error}", param_hint="--python") from error
+        view = devices.add_environment(open_context(), name, interpreter, device=device)
     if as_json:
         print_json(view)
     else:

@@ -81,12 +81,20 @@ def get_bundle(context: Context, sha256: str) -> BundleView:
     return found[0]
 
 
-def bundle_for(context: Context, arch: str) -> Bundle:
-    """The newest bundle for ``arm64`` or ``x86_64``; :class:`NoBundle` says how to build one."""
+def bundle_for(context: Context, arch: str, sha256: str | None = None) -> Bundle:
+    """The bundle for ``arm64`` or ``x86_64`` whose digest begins so, or the newest; :class:`NoBundle` says what to do without one."""
+    name = next(key for key, about in ARCHITECTURES.items() if about.name == arch)
+    if sha256 is not None:
+        view = get_bundle(context, sha256)
+        if view.arch != arch:
+            raise NoBundle(
+                f"the bundle {view.sha256[:12]} is for {view.arch}, and the device is {arch}", f"edgematrix bundle build --arch {name}"
+            )
+        sha256 = view.sha256
     with read_session(context.engine) as session:
-        found = session.exec(select(Bundle).where(col(Bundle.arch) == arch).order_by(col(Bundle.built_at).desc())).first()
+        query = select(Bundle).where(col(Bundle.arch) == arch, *([] if sha256 is None else [col(Bundle.sha256) == sha256]))
+        found = session.exec(query.order_by(col(Bundle.built_at).desc())).first()
     if found is None:
-        name = next(key for key, about in ARCHITECTURES.items() if about.name == arch)
         raise NoBundle(f"there is no bundle for {arch} yet", f"edgematrix bundle build --arch {name}")
     return found
 

@@ -141,14 +141,17 @@ def add_default_environment(
     """Give the device the environment ``default``: ``interpreter``, else what its profile says, a bundle or a Python of its own."""
     chosen = interpreter or profile.interpreter
     if chosen == "bundle":
-        return add_bundle_environment(context, devices.DEFAULT_ENVIRONMENT, name, profile.arch)
+        return add_bundle_environment(context, devices.DEFAULT_ENVIRONMENT, name)
     return devices.add_environment(context, devices.DEFAULT_ENVIRONMENT, list(chosen), device=name)
 
 
-def add_bundle_environment(context: Context, environment: str, name: str, arch: str) -> EnvironmentView:
-    """Bring the newest bundle of that architecture to the device, unless it is there, and register it as an environment."""
-    bundle = bundle_for(context, arch)
+def add_bundle_environment(context: Context, environment: str, name: str, bundle_sha256: str | None = None) -> EnvironmentView:
+    """Bring a bundle to the device, unless it is there, and register it as an environment: the one whose digest begins so, else the newest.
+
+    Raises :class:`orchestrator.service.bundles.NoBundle` when there is none for the device's architecture.
+    """
     row = devices.device_row(context, name)
+    bundle = bundle_for(context, load_profile(row.profile).arch, bundle_sha256)
     gateway = context.gateway()
     try:
         interpreter = push_bundle(gateway, row, bundle)
