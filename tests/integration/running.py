@@ -73,8 +73,8 @@ class Command:
         """``kill -9`` of the command alone."""
         self._process.kill()
 
-    def end(self) -> Ended:
-        stdout, stderr = self._process.communicate(timeout=DEADLINE_SECS)
+    def end(self, deadline_secs: float = DEADLINE_SECS) -> Ended:
+        stdout, stderr = self._process.communicate(timeout=deadline_secs)
         return Ended(self._process.returncode, stdout, stderr)
 
 
