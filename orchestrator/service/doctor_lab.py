@@ -87,7 +87,8 @@ def _from_database(told: _Told, waiting: Mapping[str, int], now: float) -> Itera
         found = f"this host's clock is {now - told.clock:+.1f} s off the database server's; leases end by both"
         yield Check("clocks", "failed", found, "let all hosts keep the time: systemctl enable --now systemd-timesyncd (or chrony)")
     yield _scheduler(told.locks.get("scheduler"), now)
-    for gateway in sorted({*told.devices, *waiting}):
+    served = {name.removeprefix(presence_name("")) for name, lock in told.locks.items() if lock.expires_at >= now and name != "scheduler"}
+    for gateway in sorted({*told.devices, *waiting, *served}):
         count = told.devices.get(gateway, 0)
         about = f"{count} device{'' if count == 1 else 's'}, messages waiting: {waiting.get(gateway, 0)}"
         yield _gateway(told.locks.get(presence_name(gateway)), gateway, about, now)
