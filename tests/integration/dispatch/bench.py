@@ -29,12 +29,13 @@ class Killed(BaseException):
 
 
 class Wire(Transport):
-    """This computer, over a wire that calls ``on_call`` before each use."""
+    """This computer, over a wire that calls ``on_call`` before each use and ``on_answer`` before the answer to a command comes."""
 
     def __init__(self) -> None:
         self._real = LocalTransport()
         self.calls = 0
         self.on_call: Callable[[str, int], None] = lambda name, count: None
+        self.on_answer: Callable[[Sequence[str]], None] = lambda argv: None
 
     def _count(self, name: str) -> None:
         self.calls += 1
@@ -42,7 +43,9 @@ class Wire(Transport):
 
     def run(self, argv: Sequence[str], *, timeout_secs: float, max_output_bytes: int) -> CommandResult:
         self._count("run")
-        return self._real.run(argv, timeout_secs=timeout_secs, max_output_bytes=max_output_bytes)
+        result = self._real.run(argv, timeout_secs=timeout_secs, max_output_bytes=max_output_bytes)
+        self.on_answer(argv)
+        return result
 
     def put(self, source: Path, target: str, *, executable: bool = False) -> None:
         self._count("put")

@@ -84,6 +84,63 @@ def test_a_drive_that_was_overtaken_at_any_use_of_the_wire_writes_nothing_more(b
     bench.assert_device_is_clean()
 
 
+def test_what_a_drive_that_woke_up_too_late_left_on_the_device_is_removed_by_a_check(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.drive_until(job_id, JobState.RUNNING)
+
+    def freeze(name: str, count: int) -> None:
+        # It marks the run as read; when that goes on, the run has been collected and cleaned under the next fence.
+        if name == "put_bytes":
+            bench.wire.on_call = lambda name, count: None
+            take_over(bench, job_id)
+            bench.drive_until_free(job_id)
+            bench.assert_device_is_clean()
+
+    bench.wire.on_call = freeze
+    drive(bench.gateway(), job_id, owner(bench)[1])
+    jobs = Path(devices_root(bench.context)) / "jobs"
+    assert list(jobs.glob("*")) != [], "files are not fenced"
+    bench.until(lambda: bench.tick() or (True if list(jobs.glob("*")) == [] else None))
+    assert bench.counts(job_id) == (1, 1)
+
+
+def test_a_start_whose_answer_was_lost_is_picked_up_however_long_the_link_is_down(bench: Bench) -> None:
+    job_id = bench.submit()
+    _, fence = bench.lease()
+
+    def cut(*call: Any) -> None:
+        raise DeviceUnreachable("the link is cut", "mend it")
+
+    def lose(argv: Any) -> None:
+        bench.wire.on_call = cut
+        cut()
+
+    bench.wire.on_answer = lose
+    drive(bench.gateway(), job_id, fence)
+    # Longer than a device that was never reached is waited for.
+    bench.skew_secs = 100.0
+    for _ in range(2):
+        for nudged, following in bench.tick():
+            drive(bench.gateway(), nudged, following)
+        assert bench.job(job_id).state == JobState.PREPARING
+        bench.skew_secs += 10.0
+    bench.wire.on_call, bench.wire.on_answer = lambda name, count: None, lambda argv: None
+    assert bench.drive_until_free(job_id).outcome == JobOutcome.COMPLETED
+    assert bench.counts(job_id) == (1, 1)
+    record = (Path(devices_root(bench.context)) / "custody.log").read_text()
+    assert record.count('"taken"') == record.count('"released"') == 1
+
+
+def test_a_nudge_for_another_gateways_device_is_refused(bench: Bench) -> None:
+    job_id = bench.submit()
+    _, fence = bench.lease()
+    with session(bench.context.engine) as opened:
+        opened.execute(update(Device).values(gateway="another"))
+    before = everything(bench)
+    drive(bench.gateway(), job_id, fence)
+    assert (everything(bench), bench.wire.calls) == (before, 0)
+
+
 def kill_at(bench: Bench, job_id: str, state: JobState, call: str) -> None:
     """Let a worker die at the first such call that it makes while the job is in the state."""
 
