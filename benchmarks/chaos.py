@@ -49,7 +49,7 @@ _JOBS_AHEAD = BOARDS
 #: Without a job finished for so long the matrix is stuck; the longest that anything may take is a lost link and a check after it.
 _STUCK_SECS = 300.0
 _CLEAN_SECS = 120.0
-_OPERATOR_SECS = 5.0
+_OPERATOR_SECS = 20.0
 
 _VARIANTS = {
     "onnx-fp32": ("onnx_fp32.onnx", "onnx", "fp32"),
