@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from agent import errors
 from orchestrator.domain.results import RESULT_FORMAT, ResultEnvelope
+from orchestrator.report.node_placement import node_placement
 from orchestrator.service.context import Context
 from orchestrator.store.database import read_session
 from orchestrator.store.results import load_envelopes
@@ -45,6 +46,8 @@ _FACTS: dict[str, pa.DataType] = {
     "environment": pa.string(),
     "num_threads": pa.int64(),
     "provider": pa.string(),
+    "nodes": pa.string(),
+    "nodes_elsewhere": pa.int64(),
     "graph_optimization": pa.string(),
     "scenario": pa.string(),
     "task": pa.string(),
@@ -180,6 +183,7 @@ def _metrics(envelope: ResultEnvelope) -> dict[str, float | None]:
 
 def _facts(envelope: ResultEnvelope) -> dict[str, Any]:
     job, variant, device, attempt, validity = envelope.job, envelope.variant, envelope.device, envelope.attempt, envelope.validity
+    placed = node_placement(envelope)
     return {
         "experiment_id": envelope.experiment.id,
         "experiment": envelope.experiment.name,
@@ -200,6 +204,8 @@ def _facts(envelope: ResultEnvelope) -> dict[str, Any]:
         "environment": job.environment,
         "num_threads": job.settings.num_threads,
         "provider": job.settings.provider,
+        "nodes": ("; ".join(f"{name} {count}" for name, count in placed.node_counts.items()) or None) if placed else None,
+        "nodes_elsewhere": placed.elsewhere_count if placed else None,
         "graph_optimization": job.settings.graph_optimization,
         "scenario": job.scenario.value,
         "task": job.task.value,

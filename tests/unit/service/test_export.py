@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from agent.errors import DiskFull, FolderUnwritable
-from orchestrator.domain.states import JobOutcome
+from orchestrator.domain.states import JobOutcome, Scenario
 from orchestrator.service import export
+from tests.unit.report.builders import BENCH_A, VARIANTS, envelope
 from tests.unit.service.lab import Cell, Lab, predictions
 
 
@@ -75,6 +76,24 @@ def test_csv_keeps_every_digit_of_a_number(measured: Lab) -> None:
     assert {job: value for job, value in found.items() if value == value} == {
         job: value for job, value in wanted.items() if value is not None
     }
+
+
+def test_a_table_tells_who_ran_the_nodes_beside_who_was_asked() -> None:
+    placements = (
+        {"asked": "xnnpack", "node_counts": {"XNNPACK": 4, "builtin": 9}, "fallback_count": 9},
+        {"asked": "default", "node_counts": {"XNNPACK": 13}, "fallback_count": None},
+        {"asked": "xnnpack", "node_counts": {}, "cause": "it took too long"},
+    )
+    envelopes = []
+    for placement in placements:
+        measured = envelope(VARIANTS[0], BENCH_A, Scenario.LATENCY, 0)
+        assert measured.attempt is not None
+        attempt = measured.attempt.model_copy(update={"runner": {"placement": placement}})
+        envelopes.append(measured.model_copy(update={"attempt": attempt}))
+    frame = pd.read_parquet(io.BytesIO(export.encode(envelopes, "parquet")))
+    assert frame.nodes.tolist() == ["builtin 9; XNNPACK 4", "XNNPACK 13", None]
+    assert frame.nodes_elsewhere.tolist()[0] == 9
+    assert frame.nodes_elsewhere.isna().tolist() == [False, True, True]
 
 
 def test_an_experiment_without_results_exports_as_an_empty_table() -> None:
