@@ -31,10 +31,11 @@ def register(context: Context, lab: Lab, started: Sequence[Machine], say: Say) -
 
 
 def take_out(context: Context, machines: Sequence[Machine]) -> None:
-    """Give the lab's devices no more work; their results stay."""
+    """Give the lab's devices no more work; their results stay, and so does what a person decided about one."""
     for machine in machines:
         with suppress(devices.UnknownName):
-            upkeep.maintain(context, machine.name, _DOWN)
+            if devices.get_device(context, machine.name).health_set_by == "system":
+                upkeep.maintain(context, machine.name, _DOWN)
 
 
 def _provide_bundle(context: Context, say: Say) -> None:
@@ -53,7 +54,6 @@ def _register(context: Context, lab: Lab, machine: Machine, started: bool, say: 
         view = _add(context, asked, machine)
     else:
         view = _bring_back(context, asked, machine, view, started)
-    machine.forget_new()
     say(f"{machine.name} is {view.health}" + (f" ({view.health_reason})" if view.health_reason else ""))
     return view
 
@@ -62,6 +62,7 @@ def _add(context: Context, asked: ssh_devices.NewSshDevice, machine: Machine) ->
     added = ssh_devices.add_ssh_device(context, asked, machine.host_key)
     if added.problem is not None:
         raise added.problem
+    machine.forget_new()
     if any(check.name == "exclusive" and check.status == "failed" for check in added.checks):
         # Its disk was used by another home of edgematrix. The lab is one machine's: whoever starts it may have it.
         ssh_devices.take_over(context, machine.name, _UP)
@@ -70,13 +71,17 @@ def _add(context: Context, asked: ssh_devices.NewSshDevice, machine: Machine) ->
 
 
 def _bring_back(context: Context, asked: ssh_devices.NewSshDevice, machine: Machine, view: DeviceView, started: bool) -> DeviceView:
+    if view.labels.get("lab") != "yes" or view.emulated == "none":
+        raise devices.NameTaken(f"there is a device {machine.name} that is not of a lab", "give the lab's another name: docs/lab.md")
     moved = ssh_devices.move(context, machine.name, asked, machine.host_key).where != view.where
-    if view.health == "good" and not started and not moved:
+    decided = view.health_set_by != "system" and view.health_reason != _DOWN
+    if decided or (view.health == "good" and not started and not moved):
         return view
     upkeep.bring_back(context, machine.name, _UP)
     ssh_devices.take_over(context, machine.name, _UP)
     if machine.marked_new or not view.environments:
         _add_environment(context, machine)
+        machine.forget_new()
     found = _checked(context, machine)
     if found.health != "good" and machine.kind.interpreter == "bundle":
         # Another home may have given its disk another bundle, or none.
