@@ -7,26 +7,25 @@ nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
 from sqlalchemy import update
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from agent.errors import DeviceBusy, DeviceUnreachable, EdgematrixError, InternalError, RunLost, storage_error
 from orchestrator.dispatch.collect import collect
 from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress, end_leftovers
 from orchestrator.dispatch.gateway import Gateway
+from orchestrator.dispatch.job_rows import Held, end, have_checked, look_again, move, move_in, put_back
 from orchestrator.dispatch.leases import LEASE_SECS, release_lease, renew_lease
-from orchestrator.dispatch.ledger import note_change, set_health
+from orchestrator.dispatch.ledger import set_health
 from orchestrator.dispatch.measuring import remeasure_against_reference
 from orchestrator.dispatch.request import build_request, planned_variant
-from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, JobState
 from orchestrator.store.database import session as open_session
 from orchestrator.store.errors import ArtifactsUnreachable, DatabaseBusy, DatabaseUnreachable
-from orchestrator.store.tables import Attempt, Device, Environment, Job
+from orchestrator.store.tables import Attempt, Device, Job
 from orchestrator.transports.ssh_errors import REFUSALS
 
 log = structlog.get_logger(__name__)
@@ -44,21 +43,6 @@ _LINK_RETRY_SECS = 2.0
 _LINK_PATIENCE_SECS = 60.0
 #: How long one drive pushes; what is left goes with the next nudge, under a renewed lease.
 _PUSH_SECS = 5.0
-
-
-@dataclass(frozen=True)
-class _Held:
-    """One look at the rows, under the lease that was just renewed."""
-
-    job: Job
-    device: Device
-    plan: Plan
-    environment: Environment | None
-    fence: int
-
-    @property
-    def run(self) -> str:
-        return f"{self.job.id}.{self.job.attempts}"
 
 
 def drive(gateway: Gateway, job_id: str, fence: int) -> None:
@@ -90,7 +74,7 @@ def drive(gateway: Gateway, job_id: str, fence: int) -> None:
             _fail(gateway, held, InternalError(f"{type(error).__name__}: {error}", "please report this with the worker's log"))
 
 
-def _hold(gateway: Gateway, job_id: str, fence: int) -> _Held | None:
+def _hold(gateway: Gateway, job_id: str, fence: int) -> Held | None:
     now = gateway.clock()
     with open_session(gateway.engine) as session:
         found = session.execute(select(Job, Device).join(Device, col(Device.id) == col(Job.device_id)).where(col(Job.id) == job_id)).first()
@@ -106,21 +90,21 @@ def _hold(gateway: Gateway, job_id: str, fence: int) -> _Held | None:
         try:
             environment = gateway.environment_of(session, device, job.environment)
         except EdgematrixError as error:
-            _end(session, job, device, fence, JobOutcome.ERROR, error, now)
+            end(session, job, device, fence, JobOutcome.ERROR, error, now)
             job.state = JobState.FINISHED
-    return _Held(job, device, plan, environment, fence)
+    return Held(job, device, plan, environment, fence)
 
 
-def _interpreter(held: _Held) -> list[str]:
+def _interpreter(held: Held) -> list[str]:
     """The environment's command prefix; a job whose environment is gone has ended, and any Python cleans up after it."""
     return held.environment.interpreter if held.environment else ["python3"]
 
 
-def _agent(gateway: Gateway, held: _Held) -> DeviceAgent:
+def _agent(gateway: Gateway, held: Held) -> DeviceAgent:
     return gateway.agent_for(held.device, _interpreter(held))
 
 
-def _step(gateway: Gateway, held: _Held) -> None:
+def _step(gateway: Gateway, held: Held) -> None:
     if held.job.state in (JobState.SCHEDULED, JobState.PREPARING):
         _start(gateway, held)
     elif held.job.state == JobState.RUNNING:
@@ -136,7 +120,7 @@ def _step(gateway: Gateway, held: _Held) -> None:
 # --- scheduled → preparing → running --------------------------------------------------------------------------
 
 
-def _start(gateway: Gateway, held: _Held) -> None:
+def _start(gateway: Gateway, held: Held) -> None:
     if held.job.state == JobState.SCHEDULED:
         if not _begin_attempt(gateway, held):
             return None
@@ -149,7 +133,7 @@ def _start(gateway: Gateway, held: _Held) -> None:
     for sha256, size_bytes in ((variant.info.sha256, variant.info.size_bytes), (inputs.sha256, inputs.size_bytes)):
         source = partial(gateway.artifacts.local_path, sha256)
         if not agent.push_content(sha256, size_bytes, source, lambda: gateway.clock() > until):
-            return _look_again(gateway, held, {"seen_at": gateway.clock()}, 0.0)
+            return look_again(gateway, held, {"seen_at": gateway.clock()}, 0.0)
     # A run that an earlier drive started and could not note down is found here: start is idempotent under the same job.
     agent.push_request(held.run, build_request(held.plan, held.job, _interpreter(held), held.job.attempts, held.fence))
     try:
@@ -157,7 +141,7 @@ def _start(gateway: Gateway, held: _Held) -> None:
     except DeviceBusy:
         # We hold the device's only lease, so whatever else lives there was left behind by a lease that is gone.
         end_leftovers(agent, held.fence, keep=held.run)
-        return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+        return look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
     except DeviceUnreachable:
         # The answer was lost, perhaps after the run began: from here on there is one to lose.
         held.job.progress = {"seen_at": gateway.clock(), **(held.job.progress or {}), "asked": True}
@@ -165,40 +149,40 @@ def _start(gateway: Gateway, held: _Held) -> None:
     return _note_started(gateway, held, started)
 
 
-def _begin_attempt(gateway: Gateway, held: _Held) -> bool:
+def _begin_attempt(gateway: Gateway, held: Held) -> bool:
     """Count the attempt before anything reaches the device, so that no attempt can be lost."""
     now = gateway.clock()
     number = held.job.attempts + 1
     with open_session(gateway.engine) as session:
-        moved = _move_in(session, held, JobState.SCHEDULED, JobState.PREPARING, now, attempts=number, progress={"seen_at": now})
+        moved = move_in(session, held, JobState.SCHEDULED, JobState.PREPARING, now, attempts=number, progress={"seen_at": now})
         if moved and held.device.id is not None:
             session.add(Attempt(job_id=held.job.id, number=number, device_id=held.device.id, fence=held.fence, started_at=now))
     held.job.attempts = number
     return moved
 
 
-def _note_started(gateway: Gateway, held: _Held, reply: dict[str, object]) -> None:
+def _note_started(gateway: Gateway, held: Held, reply: dict[str, object]) -> None:
     """The job runs; how far the device's clock is from ours was found on the way."""
     now = gateway.clock()
     found = {name: reply.get(name) for name in ("clock_offset_secs", "clock_offset_uncertainty_secs")}
     with open_session(gateway.engine) as session:
-        if _move_in(
+        if move_in(
             session, held, JobState.PREPARING, JobState.RUNNING, now, next_drive_at=now + _LOOK_AGAIN_MIN_SECS, progress={"seen_at": now}
         ):
             session.execute(
                 update(Attempt).where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts).values(**found)
             )
             return
-    _have_checked(gateway, held)
+    have_checked(gateway, held)
 
 
 # --- running --------------------------------------------------------------------------------------------------
 
 
-def _look(gateway: Gateway, held: _Held) -> None:
+def _look(gateway: Gateway, held: Held) -> None:
     agent = _agent(gateway, held)
     if agent.outcome(held.run) is not None:
-        if _move(gateway, held, JobState.RUNNING, JobState.COLLECTING, look_again_in=0.0):
+        if move(gateway, held, JobState.RUNNING, JobState.COLLECTING, look_again_in=0.0):
             held.job.state = JobState.COLLECTING
             _collect(gateway, held)
         return None
@@ -211,7 +195,7 @@ def _look(gateway: Gateway, held: _Held) -> None:
     if now - changed_at > _STALL_SECS or held.fence != seen.get("fence", held.fence):
         status = agent.status(held.run, held.fence)
         if status.state == "ended":
-            return _look_again(gateway, held, seen, 0.0)
+            return look_again(gateway, held, seen, 0.0)
         if status.state != "running":
             raise RunLost(
                 f"{held.run} ended on {held.device.name} without an outcome (state {status.state})",
@@ -221,7 +205,7 @@ def _look(gateway: Gateway, held: _Held) -> None:
     record: dict[str, object] = {"mark": mark, "changed_at": changed_at, "fence": held.fence, "seen_at": now}
     if progress is not None:
         record |= {"phase": progress.phase, "done": progress.done, "total": progress.total, "seconds_left": progress.seconds_left}
-    return _look_again(gateway, held, record, _pause(progress))
+    return look_again(gateway, held, record, _pause(progress))
 
 
 def _pause(progress: RunProgress | None) -> float:
@@ -231,55 +215,31 @@ def _pause(progress: RunProgress | None) -> float:
     return min(max(progress.seconds_left, _LOOK_AGAIN_MIN_SECS), rarest)
 
 
-def _look_again(gateway: Gateway, held: _Held, progress: dict[str, object], pause_secs: float) -> None:
-    with open_session(gateway.engine) as session:
-        found = session.execute(
-            update(Job)
-            .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == held.job.state)
-            .values(progress=progress, next_drive_at=gateway.clock() + pause_secs)
-            .returning(col(Job.id))
-        ).scalar_one_or_none()
-    if found is None:
-        _have_checked(gateway, held)
-
-
-def _have_checked(gateway: Gateway, held: _Held) -> None:
-    """Files are not fenced: a drive that froze may have put one into the folder of a run that is gone by now. A check removes that."""
-    still_there = (
-        select(Job.id)
-        .where(col(Job.id) == held.job.id, col(Job.attempts) == held.job.attempts, col(Device.lease_job_id) == col(Job.id))
-        .correlate(Device)
-        .exists()
-    )
-    with open_session(gateway.engine) as session:
-        session.execute(update(Device).where(col(Device.id) == held.device.id, ~still_there).values(next_check_at=gateway.clock()))
-
-
 # --- collecting, canceling, finished ------------------------------------------------------------------------------
 
 
-def _collect(gateway: Gateway, held: _Held) -> None:
+def _collect(gateway: Gateway, held: Held) -> None:
     outcome = collect(gateway, _agent(gateway, held), held.plan, held.job, held.device, held.environment, held.fence)
     if outcome is not None:
         held.job.state, held.job.outcome = JobState.FINISHED, outcome
         _let_go(gateway, held)
 
 
-def _cancel(gateway: Gateway, held: _Held) -> None:
+def _cancel(gateway: Gateway, held: Held) -> None:
     agent = _agent(gateway, held)
     if held.job.attempts:
         agent.push_agent()
         status = agent.status(held.run, held.fence)
         if status.state == "running":
             agent.cancel(held.run, held.fence)
-            return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+            return look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
     with open_session(gateway.engine) as session:
-        _end(session, held.job, held.device, held.fence, JobOutcome.CANCELED, None, gateway.clock())
+        end(session, held.job, held.device, held.fence, JobOutcome.CANCELED, None, gateway.clock())
     held.job.state = JobState.FINISHED
     return _let_go(gateway, held)
 
 
-def _let_go(gateway: Gateway, held: _Held) -> None:
+def _let_go(gateway: Gateway, held: Held) -> None:
     """Clean the device, then free it. A device that cannot be cleaned keeps no job from its end: its health decides what it gets next."""
     why = ""
     if held.job.outcome == JobOutcome.COMPLETED:
@@ -290,7 +250,7 @@ def _let_go(gateway: Gateway, held: _Held) -> None:
             state = agent.status(held.run, held.fence).state
             if state == "running":
                 agent.cancel(held.run, held.fence)
-                return _look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+                return look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
             if state != "absent":
                 agent.clean(held.run, held.fence)
         except Exception as error:
@@ -307,7 +267,7 @@ def _let_go(gateway: Gateway, held: _Held) -> None:
     return None
 
 
-def _remeasure(gateway: Gateway, held: _Held) -> None:
+def _remeasure(gateway: Gateway, held: Held) -> None:
     """Before the lease is released: whoever is killed in the middle of it begins again."""
     try:
         remeasure_against_reference(gateway.engine, gateway.artifacts, held.plan, held.job)
@@ -321,7 +281,7 @@ def _remeasure(gateway: Gateway, held: _Held) -> None:
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
-def _wait_for_link(gateway: Gateway, held: _Held, error: EdgematrixError) -> bool:
+def _wait_for_link(gateway: Gateway, held: Held, error: EdgematrixError) -> bool:
     """Say whether the job keeps its device and looks again: a run survives its link, so it is picked up and not run again.
 
     The patience ends where the run would have ended itself for want of a reader. A host that answers and refuses us does not come back by
@@ -340,11 +300,11 @@ def _wait_for_link(gateway: Gateway, held: _Held, error: EdgematrixError) -> boo
     if gateway.clock() - float(seen_at) > patience_secs:
         return False
     log.info("the device does not answer; its run may live", job=held.job.id, why=error.message)
-    _look_again(gateway, held, dict(seen), _LINK_RETRY_SECS)
+    look_again(gateway, held, dict(seen), _LINK_RETRY_SECS)
     return True
 
 
-def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
+def _fail(gateway: Gateway, held: Held, error: EdgematrixError) -> None:
     """An infrastructure error is tried again on a device that proves healthy; any other error is the job's end."""
     now = gateway.clock()
     log.warning("attempt failed", job=held.job.id, attempt=held.job.attempts, code=error.code, message=error.message)
@@ -360,48 +320,24 @@ def _fail(gateway: Gateway, held: _Held, error: EdgematrixError) -> None:
         if ours and error.error_class == ErrorClass.INFRASTRUCTURE:
             set_health(session, held.device, DeviceHealth.UNKNOWN, error.message, now)
         if ours and again:
-            _put_back(session, held, error, now)
+            put_back(session, held, error, now)
         elif ours:
             outcome = JobOutcome.CANCELED if held.job.state == JobState.CANCELING else JobOutcome.ERROR
-            _end(session, held.job, held.device, held.fence, outcome, error, now)
+            end(session, held.job, held.device, held.fence, outcome, error, now)
     if not ours:
-        _have_checked(gateway, held)
+        have_checked(gateway, held)
     elif not again:
         held.job.state = JobState.FINISHED
         _let_go(gateway, held)
 
 
-def _put_back(session: Session, held: _Held, error: EdgematrixError, now: float) -> None:
-    """End the attempt and let the job wait again; one that was canceled meanwhile keeps its lease, and the next nudge ends it."""
-    back = {"state": JobState.SUBMITTED, "fence": None, "next_drive_at": None, "progress": None, "waiting_for": error.message}
-    if held.job.device_query:
-        back["device_id"] = None
-    put_back = session.execute(
-        update(Job)
-        .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == held.job.state)
-        .values(**back)
-        .returning(col(Job.id))
-    ).scalar_one_or_none()
-    if put_back is None:
-        return
-    session.execute(
-        update(Attempt)
-        .where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts)
-        .values(ended_at=now, status=JobOutcome.ERROR, error=error.to_json())
-    )
-    why = f"attempt {held.job.attempts}: {error.message}"
-    note_change(session, "job", held.job.id, held.job.state, JobState.SUBMITTED, "system", now, why)
-    if held.device.id is not None:
-        release_lease(session, held.device.id, held.job.id, held.fence)
-
-
-def _still_ours(gateway: Gateway, held: _Held) -> bool:
+def _still_ours(gateway: Gateway, held: Held) -> bool:
     """The device may not have seen the newer fence yet: only SQL can say that a run is another drive's by now."""
     with open_session(gateway.engine) as session:
         return held.device.id is not None and renew_lease(session, held.device.id, held.job.id, held.fence, gateway.clock())
 
 
-def _stop_quietly(gateway: Gateway, held: _Held) -> None:
+def _stop_quietly(gateway: Gateway, held: Held) -> None:
     """End what may still live on the device before it is given away; what cannot be reached is ended by the next fence or by itself."""
     try:
         agent = _agent(gateway, held)
@@ -410,42 +346,3 @@ def _stop_quietly(gateway: Gateway, held: _Held) -> None:
     except Exception as error:
         log.info("could not clean after a failed attempt", job=held.job.id, why=str(error), exc_info=not isinstance(error, EdgematrixError))
     gateway.forget_run(held.run, held.fence)
-
-
-# --- rows -----------------------------------------------------------------------------------------------------------
-
-
-def _move(gateway: Gateway, held: _Held, old: JobState, new: JobState, look_again_in: float) -> bool:
-    now = gateway.clock()
-    with open_session(gateway.engine) as session:
-        return _move_in(session, held, old, new, now, next_drive_at=now + look_again_in)
-
-
-def _move_in(session: Session, held: _Held, old: JobState, new: JobState, now: float, **values: object) -> bool:
-    moved = session.execute(
-        update(Job)
-        .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == old)
-        .values(state=new, **values)
-        .returning(col(Job.id))
-    ).scalar_one_or_none()
-    if moved is not None:
-        note_change(session, "job", held.job.id, old, new, "system", now)
-    return moved is not None
-
-
-def _end(session: Session, job: Job, device: Device, fence: int, outcome: JobOutcome, error: EdgematrixError | None, now: float) -> None:
-    """Finish the job and its attempt under the fence, once; the lease stays until the device is clean."""
-    record = error.to_json() if error else None
-    ended = session.execute(
-        update(Job)
-        .where(col(Job.id) == job.id, col(Job.fence) == fence, col(Job.state) != JobState.FINISHED)
-        .values(state=JobState.FINISHED, outcome=outcome, error=record, finished_at=now, next_drive_at=now, waiting_for=None)
-        .returning(col(Job.id))
-    ).scalar_one_or_none()
-    if ended is not None:
-        session.execute(
-            update(Attempt)
-            .where(col(Attempt.job_id) == job.id, col(Attempt.number) == job.attempts)
-            .values(ended_at=now, status=outcome, error=record)
-        )
-        note_change(session, "job", job.id, job.state, JobState.FINISHED, "system", now, error.message if error else str(outcome))
