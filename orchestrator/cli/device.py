@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import device_add, device_clean, device_history, device_reserve, device_take_over, device_trust, device_upkeep
+from orchestrator.cli import (
+    device_add,
+    device_clean,
+    device_history,
+    device_power,
+    device_reserve,
+    device_take_over,
+    device_trust,
+    device_upkeep,
+)
 from orchestrator.cli.exit_codes import ExitCode
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Add, list, check, reserve and maintain devices.")
@@ -22,6 +31,8 @@ app.command("quarantine")(device_upkeep.quarantine)
 app.command("maintenance")(device_upkeep.maintenance)
 app.command("retire")(device_upkeep.retire)
 app.command("return")(device_upkeep.bring_back)
+app.command("power")(device_power.power)
+app.command("power-cycle")(device_power.power_cycle)
 app.command("history")(device_history.history)
 
 

@@ -20,7 +20,7 @@ from orchestrator.dispatch.check_schedule import next_check_at
 from orchestrator.dispatch.device_agent import DeviceAgent, end_leftovers
 from orchestrator.dispatch.gateway import Gateway
 from orchestrator.dispatch.health_findings import HealthCheck as HealthCheck
-from orchestrator.dispatch.ledger import set_health
+from orchestrator.dispatch.ledger import note_change, set_health
 from orchestrator.dispatch.power_cycle import power_cycle
 from orchestrator.dispatch.profiles import load_profile
 from orchestrator.domain.profiles import DeviceProfile
@@ -145,16 +145,18 @@ class _Check:
 
 
 def _record(gateway: Gateway, check: _Check) -> tuple[HealthCheck, ...]:
+    device, tried, back = check.device, False, False
+    if check.silent and device.power_cycle is not None:
+        tried = device.power_cycled_at is None
+        cycled = power_cycle(device) if tried else finding.cycled_in_vain(device)
+        back = cycled.status == "ok"
+        check.findings.append(cycled)
     failed = [item for item in check.findings if item.status == "failed"]
     health = DeviceHealth.BAD if failed else DeviceHealth.GOOD
     why = "; ".join(f"{item.name}: {item.found}" + (f" ({item.remedy})" if item.remedy else "") for item in failed)
-    device, now = check.device, gateway.clock()
-    cycled = None
-    if check.silent and device.power_cycle is not None and device.power_cycled_at is None:
-        cycled = power_cycle(device)
-        check.findings.append(cycled)
-        if cycled.status == "ok":
-            health, why = DeviceHealth.UNKNOWN, f"{cycled.found}; before that: {why}"
+    if back:
+        health, why = DeviceHealth.UNKNOWN, f"it was switched off and on and is given time to boot; before that: {why}"
+    now = gateway.clock()
     with open_session(gateway.engine) as session:
         row = session.get_one(Device, device.id)
         if row.lease_job_id is not None or row.fence != device.fence:
@@ -163,7 +165,9 @@ def _record(gateway: Gateway, check: _Check) -> tuple[HealthCheck, ...]:
         set_health(session, device, health, why, now)
         bad_before = int(row.facts.get("bad_checks") or 0)
         row.facts = {**row.facts, **check.facts, "checked_at": now, "bad_checks": bad_before + 1 if health == DeviceHealth.BAD else 0}
-        row.power_cycled_at = None if health == DeviceHealth.GOOD else now if cycled is not None else row.power_cycled_at
+        row.power_cycled_at = None if health == DeviceHealth.GOOD else now if tried else row.power_cycled_at
+        if tried:
+            note_change(session, "device", device.name, "power", "off and on", "system", now, why)
         row.next_check_at, row.check_asked_at = next_check_at(health, bad_before, now), None
         session.add(row)
     log.info("health check", device=device.name, health=health, why=why)

@@ -11,6 +11,7 @@ from typing import Any
 from agent.errors import EdgematrixError
 from orchestrator.dispatch.device_agent import DeviceAgent, end_leftovers
 from orchestrator.domain.profiles import DeviceProfile, HealthLimits
+from orchestrator.domain.times import utc_text
 from orchestrator.store.tables import Device, Environment
 
 #: What a short run writes. Random: zeros take no room everywhere.
@@ -131,6 +132,17 @@ def leftovers(agent: DeviceAgent, device: Device) -> HealthCheck:
     if living:
         return HealthCheck("left behind", "warning", f"{', '.join(living)} still ends", "it was told to stop")
     return HealthCheck("left behind", "ok", "no run lives here")
+
+
+def cycled_in_vain(device: Device) -> HealthCheck:
+    """A board that is silent after its power was off: only a person can help."""
+    when = "before" if device.power_cycled_at is None else f"at {utc_text(device.power_cycled_at)}"
+    return HealthCheck(
+        "power cycle",
+        "failed",
+        f"it was switched off and on {when} and does not answer",
+        f"look at the board itself; then: edgematrix device power-cycle {device.name}, or edgematrix device check {device.name}",
+    )
 
 
 def runtimes(told: dict[str, Any], environment: str) -> HealthCheck:

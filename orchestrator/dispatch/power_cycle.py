@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +14,7 @@ from orchestrator.dispatch.health_findings import HealthCheck
 from orchestrator.store.tables import Device
 
 _TIMEOUT_SECS = 60.0
+_HUB = re.compile(r"[0-9][0-9.-]{0,30}")
 
 
 class PowerCycleInvalid(ConfigurationError):
@@ -24,7 +28,10 @@ def _own_command(about: Mapping[str, Any]) -> list[str]:
 
 
 def _uhubctl(about: Mapping[str, Any]) -> list[str]:
-    return ["uhubctl", "-a", "cycle", "-l", str(about["hub"]), "-p", str(about["port"])]
+    hub, port = str(about["hub"]), str(about["port"])
+    if not _HUB.fullmatch(hub) or not port.isdecimal():
+        raise PowerCycleInvalid(f"{hub}:{port} is no port of a USB hub", "as uhubctl lists them: --uhubctl 1-1.4:2")
+    return ["uhubctl", "-a", "cycle", "-l", hub, "-p", port]
 
 
 #: Driver → the command that does it, run on the gateway. A PDU with a command line of its own is the driver ``command``.
@@ -46,12 +53,18 @@ def power_cycle(device: Device) -> HealthCheck:
     """Switch the board off and on from this gateway. What goes wrong is told, never raised."""
     try:
         argv = cycle_command(device.power_cycle or {})
-        ended = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_SECS, check=False)
+        # Not a pipe: what the command leaves in the background would hold it open.
+        with tempfile.TemporaryFile() as words:
+            ended = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, timeout=_TIMEOUT_SECS, check=False)
+            words.seek(max(0, words.seek(0, os.SEEK_END) - 400))
+            told = words.read(400).decode("utf-8", "replace").strip()
     except (OSError, ValueError, subprocess.TimeoutExpired, PowerCycleInvalid) as error:
         return HealthCheck("power cycle", "failed", f"could not be tried: {error}", f"edgematrix device power {device.name}")
     if ended.returncode != 0:
-        told = ended.stderr[-400:].decode("utf-8", "replace").strip()
         return HealthCheck(
-            "power cycle", "failed", f"{argv[0]} ended with status {ended.returncode}: {told}", "try it by hand on the gateway"
+            "power cycle",
+            "failed",
+            f"{argv[0]} ended with status {ended.returncode}: {told or 'it said nothing'}",
+            "try it by hand on the gateway",
         )
     return HealthCheck("power cycle", "ok", "it was switched off and on and is given time to boot")

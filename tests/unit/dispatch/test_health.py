@@ -11,18 +11,22 @@ from sqlmodel import select
 
 from agent.errors import DeviceUnreachable
 from orchestrator import transports
+from orchestrator.dispatch.check_schedule import BAD_FIRST_SECS, BOOT_SECS
 from orchestrator.dispatch.gateway import Gateway
 from orchestrator.dispatch.health import HealthCheck, check_device, golden_digest
+from orchestrator.dispatch.power_cycle import PowerCycleInvalid, cycle_command
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session, session
 from orchestrator.store.tables import Device, Environment, StateChange
+from orchestrator.transports.ssh_errors import HostKeyChanged, LoginRefused
 from tests.unit.dispatch.scripted_device import ScriptedDevice
 
 
 class Bench:
     def __init__(self, gateway: Gateway, wire: ScriptedDevice) -> None:
         self.gateway, self.wire = gateway, wire
+        self.now = 500.0
 
     def check(self) -> dict[str, HealthCheck]:
         return {finding.name: finding for finding in check_device(self.gateway, "pi")}
@@ -70,7 +74,8 @@ def bench(database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 golden_digest=golden_digest({"onnx": {"available": True, "golden_sha256": "5" * 64}}),
             )
         )
-    return Bench(Gateway(database, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: 500.0, "local"), wire)
+    made = Bench(Gateway(database, ArtifactStore(str(tmp_path / "artifacts")), tmp_path / "gateway", lambda: made.now, "local"), wire)
+    return made
 
 
 def test_a_device_that_passes_is_good_and_what_was_found_is_kept(bench: Bench) -> None:
@@ -177,3 +182,112 @@ def test_a_fence_file_that_is_none_makes_a_device_bad_and_nothing_else(bench: Be
 
 def test_an_unknown_device_is_no_crash(bench: Bench) -> None:
     assert check_device(bench.gateway, "nobody") == ()
+
+
+# --- power ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def switch(tmp_path: Path) -> Path:
+    """A switch that notes each time it is used."""
+    switch = tmp_path / "switch"
+    switch.write_text(f"#!/bin/sh\necho cycled >> {tmp_path}/uses\n")
+    switch.chmod(0o755)
+    return switch
+
+
+def uses(switch: Path) -> int:
+    path = switch.parent / "uses"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def powered_by(*argv: str) -> dict[str, Any]:
+    return {"driver": "command", "argv": list(argv)}
+
+
+def test_a_board_that_does_not_answer_is_switched_off_and_on_once_and_given_time_to_boot(bench: Bench, switch: Path) -> None:
+    bench.update(power_cycle=powered_by(str(switch)), health=DeviceHealth.GOOD)
+    bench.wire.answers["hello"] = DeviceUnreachable("no route", "plug it in")
+    bench.check()
+    assert uses(switch) == 1
+    device = bench.device
+    assert (device.health, device.next_check_at) == (DeviceHealth.UNKNOWN, bench.now + BOOT_SECS)
+    assert "given time to boot" in device.health_reason
+    with read_session(bench.gateway.engine) as opened:
+        assert ("power", "off and on", "system") in [(row.old, row.new, row.actor) for row in opened.exec(select(StateChange)).all()]
+
+    bench.now += BOOT_SECS
+    assert bench.check()["power cycle"].status == "failed"
+    assert uses(switch) == 1
+    device = bench.device
+    assert (device.health, device.next_check_at) == (DeviceHealth.BAD, bench.now + BAD_FIRST_SECS)
+    assert "it was switched off and on at 1970-01-01T00:08:20" in device.health_reason
+    assert "no route" in device.health_reason
+
+
+def test_a_board_that_came_back_may_be_switched_off_and_on_again_the_next_time(bench: Bench, switch: Path) -> None:
+    bench.update(power_cycle=powered_by(str(switch)))
+    hello = bench.wire.answers["hello"]
+    for expected in (1, 2):
+        bench.wire.answers["hello"] = DeviceUnreachable("no route")
+        bench.check()
+        assert uses(switch) == expected
+        bench.wire.answers["hello"] = hello
+        bench.check()
+        assert bench.device.health == DeviceHealth.GOOD
+
+
+@pytest.mark.parametrize("error", [LoginRefused("our key is refused", "ssh-copy-id"), HostKeyChanged("another machine", "trust it")])
+def test_a_host_that_answers_and_refuses_us_keeps_its_power(bench: Bench, switch: Path, error: DeviceUnreachable) -> None:
+    bench.update(power_cycle=powered_by(str(switch)))
+    bench.wire.answers["hello"] = error
+    bench.check()
+    assert uses(switch) == 0
+    assert bench.device.health == DeviceHealth.BAD
+
+
+def test_a_board_that_is_reached_and_fails_otherwise_keeps_its_power(bench: Bench, switch: Path) -> None:
+    bench.update(power_cycle=powered_by(str(switch)))
+    bench.wire.answers |= {"hello": b"Traceback"}
+    bench.check()
+    assert uses(switch) == 0
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        (powered_by("/nowhere/pdu"), "could not be tried"),
+        (powered_by("sh", "-c", "echo no such outlet >&2; exit 4"), "sh ended with status 4: no such outlet"),
+        ({"driver": "magic"}, "could not be tried"),
+    ],
+)
+def test_a_switch_that_does_not_work_is_said_and_the_device_is_bad(bench: Bench, about: dict[str, Any], words: str) -> None:
+    bench.update(power_cycle=about)
+    bench.wire.answers["hello"] = DeviceUnreachable("no route")
+    bench.check()
+    assert bench.device.health == DeviceHealth.BAD
+    assert words in bench.device.health_reason
+
+
+def test_a_usb_hub_gets_its_port_as_words_of_its_own() -> None:
+    words = cycle_command({"driver": "uhubctl", "hub": "1-1.4", "port": "2"})
+    assert words == ["uhubctl", "-a", "cycle", "-l", "1-1.4", "-p", "2"]
+    for hub, port in (("--help", "2"), ("1-1", "-f"), ("", "2"), ("1-1; reboot", "2")):
+        with pytest.raises(PowerCycleInvalid):
+            cycle_command({"driver": "uhubctl", "hub": hub, "port": port})
+
+
+# --- without an environment, and names in remedies ------------------------------------------------------------
+
+
+def test_a_device_without_an_environment_still_says_whether_it_is_there(bench: Bench) -> None:
+    with session(bench.gateway.engine) as opened:
+        for environment in opened.exec(select(Environment)).all():
+            opened.delete(environment)
+    assert bench.check()["reach"].status == "ok"
+
+
+def test_a_remedy_names_the_device_it_is_about(bench: Bench) -> None:
+    bench.wire.answers["hello"] = DeviceUnreachable("no room", "make room: edgematrix device clean NAME")
+    bench.check()
+    assert "edgematrix device clean pi" in bench.device.health_reason
