@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from orchestrator.analysis.metric_names import METRICS
 from orchestrator.domain.results import Metric
 from orchestrator.domain.states import Scenario, Validity
@@ -13,6 +16,10 @@ from orchestrator.report.words import clean, counted, fixed, listed, p_value, wh
 #: Rows of the table of worst classes and slices, and how many of them one variant in one place may take.
 WORST_SLICES = 12
 WORST_SLICES_EACH = 3
+#: Places that fit side by side into one line of the page.
+MOST_PLACES = 8
+
+_LOOK = {Change.COLLAPSED: "bad", Change.WORSE: "warn"}
 
 
 def matrix_table(matrix: Matrix, model: str) -> Table:
@@ -23,12 +30,31 @@ def matrix_table(matrix: Matrix, model: str) -> Table:
         Column(f"{matrix.of(model)[0].quality.title} [95 %]", "with its 95 % interval", True),
         Column("Δ reference", "difference to the reference variant in the same place, 95 % interval paired by sample", True),
         Column("Flips lost / won", "samples that went from right to wrong / from wrong to right", True),
-        Column("p50 ms", METRICS["latency_ms.p50"].meaning, True),
-        Column("p90 ms", METRICS["latency_ms.p90"].meaning, True),
-        Column("p99 ms", METRICS["latency_ms.p99"].meaning, True),
+        *(Column(f"{name} ms", METRICS[f"latency_ms.{name}"].meaning, True) for name in _percentiles(matrix, model)),
         Column("Validity", "the worst level among the jobs of the cell"),
     )
-    return Table(f"matrix-{model}", columns, tuple(_matrix_row(matrix, row) for row in matrix.of(model)))
+    return Table(f"matrix-{model}", columns, tuple(_matrix_row(matrix, row, _percentiles(matrix, model)) for row in matrix.of(model)))
+
+
+def places_table(matrix: Matrix, model: str) -> Table | None:
+    """One line for each variant with its accuracy in every place side by side; None where there is one place, or too many for a line."""
+    rows = matrix.of(model)
+    places = {row.place.key: row.place for row in rows}
+    if not 2 <= len(places) <= MOST_PLACES:
+        return None
+    found = {(row.variant.name, key): row for row in rows for key in [row.place.key]}
+    variants = {row.variant.name: row for row in reversed(rows)}
+    columns = (Column("Variant"), *(Column(place.label, "", True) for place in places.values()))
+    lines = []
+    for name in reversed(variants):
+        cells = [_place_accuracy_cell(found.get((name, key))) for key in places]
+        lines.append(TableRow((name_cell(variants[name]), *cells)))
+    return Table(f"places-{model}", columns, tuple(lines))
+
+
+def asks_for_latency(matrix: Matrix, model: str) -> bool:
+    """Whether any job of the model was to measure times, whatever became of it."""
+    return any(job.job.scenario is Scenario.LATENCY for row in matrix.of(model) for job in row.jobs)
 
 
 def timing_table(matrix: Matrix, model: str) -> Table:
@@ -116,9 +142,20 @@ def elsewhere_table(matrix: Matrix) -> Table:
     return Table("elsewhere", columns, tuple(rows))
 
 
-def _matrix_row(matrix: Matrix, row: Row) -> TableRow:
+def _percentiles(matrix: Matrix, model: str) -> tuple[str, ...]:
+    return ("p50", "p90", "p99") if asks_for_latency(matrix, model) else ()
+
+
+def _place_accuracy_cell(row: Row | None) -> Cell:
+    if row is None:
+        return absent("not in the matrix")
+    cell = _accuracy_cell(row)
+    return cell if cell.sort is None else replace(cell, kind=_LOOK.get(change_of(row), ""), small="")
+
+
+def _matrix_row(matrix: Matrix, row: Row, percentiles: Sequence[str]) -> TableRow:
     change = change_of(row)
-    bad = {Change.COLLAPSED: "bad", Change.WORSE: "warn"}.get(change, "")
+    bad = _LOOK.get(change, "")
     small = " · ".join(
         word
         for word in (clean(row.variant.runtime, 20), clean(row.variant.precision, 30), "reference" if row.variant.reference else "")
@@ -130,7 +167,7 @@ def _matrix_row(matrix: Matrix, row: Row) -> TableRow:
         _accuracy_cell(row),
         _difference_cell(matrix, row, bad),
         _flips_cell(row),
-        *(latency_cell(row.latency(f"latency_ms.{name}")) for name in ("p50", "p90", "p99")),
+        *(latency_cell(row.latency(f"latency_ms.{name}")) for name in percentiles),
         _validity_cell(row),
     )
     return TableRow(cells, f"{bad} reference".strip() if row.variant.reference else bad)

@@ -60,7 +60,9 @@ class ModelSection:
     forest: DrawnGroup | None
     distributions: DrawnGroup | None
     stages: DrawnGroup | None
+    places: Table | None
     matrix: Table
+    has_latency: bool
     slices: Table
     timing: Table
 
@@ -137,7 +139,9 @@ def _model_section(matrix: Matrix, look: Look, drawing: _Drawing, model: str) ->
         forest=drawing.draw(accuracy_charts.forest(matrix, look, model)),
         distributions=drawing.draw(latency_charts.distributions(matrix, look, model)),
         stages=drawing.draw(latency_charts.stages(matrix, look, model)),
+        places=measured_tables.places_table(matrix, model),
         matrix=measured_tables.matrix_table(matrix, model),
+        has_latency=measured_tables.asks_for_latency(matrix, model),
         slices=measured_tables.slices_table(matrix, model),
         timing=measured_tables.timing_table(matrix, model),
     )

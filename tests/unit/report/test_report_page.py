@@ -30,13 +30,22 @@ class Page(HTMLParser):
         self.tables: list[list[list[tuple[str, dict[str, str | None]]]]] = []
         self.words: list[str] = []
         self._inside: list[str] = []
+        self._beside: list[bool] = []
+        self._places_begin = False
         self.feed(text)
+        #: The tables with a column for each place stand apart from those with a row for each.
+        self.places = [table for table, beside in zip(self.tables, self._beside, strict=True) if beside]
+        self.tables = [table for table, beside in zip(self.tables, self._beside, strict=True) if not beside]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         self._inside.append(tag)
         if tag == "table":
             self.tables.append([])
+            self._beside.append(self._places_begin)
+            self._places_begin = False
+        elif tag == "div" and dict(attrs).get("class") == "places":
+            self._places_begin = True
         elif tag == "tr" and self.tables:
             self.tables[-1].append([])
         elif tag == "td":
@@ -85,6 +94,29 @@ def figures_of(page: str) -> dict[str, dict[str, object]]:
 def test_every_variant_stands_in_the_matrix_once_for_each_device(page: str) -> None:
     first_cells = [(row[0].split()[0], row[1]) for row in Page(page).rows(0)]
     assert sorted(first_cells) == sorted((case.name, device.name) for case in VARIANTS for device in (BENCH_A, BENCH_B))
+
+
+def test_each_file_stands_once_with_its_accuracy_in_every_place_and_a_collapse_is_coloured(page: str) -> None:
+    (table,) = Page(page).places
+    lines = {row[0][0].split()[0]: row[1:] for row in table if row}
+    assert list(lines) == [case.name for case in VARIANTS]
+    assert [(text.strip(), attributes["class"]) for text, attributes in lines["onnx-u8s8"]] == [("97.3 %", "num"), ("9.2 %", "bad num")]
+
+
+def test_one_place_or_very_many_get_no_table_of_places() -> None:
+    results = [result for result in experiment().results if result.device is not None and result.device.name == BENCH_A.name]
+    assert Page(own_part(render_report(ReportInput(results)))).places == []
+    many = [replace(BENCH_A, name=f"bench-{number}") for number in range(9)]
+    results = [envelope(VARIANTS[0], device, Scenario.ACCURACY, 0) for device in many]
+    assert Page(own_part(render_report(ReportInput(results)))).places == []
+
+
+def test_an_experiment_that_asks_for_no_times_has_no_room_for_them() -> None:
+    results = [result for result in experiment().results if result.job.scenario is Scenario.ACCURACY]
+    page = own_part(render_report(ReportInput(results)))
+    assert "p50 ms" not in page
+    assert 'id="latency"' not in page
+    assert 'href="#latency"' not in page
 
 
 def test_the_reference_stands_first_and_is_marked(page: str) -> None:
