@@ -44,8 +44,6 @@ MAX_ATTEMPTS = 3
 _CPUS = 2
 _LOOK_SECS = 0.1
 _COUNT_SECS = 1.0
-#: When so few jobs are left, the next part of the matrix is submitted.
-_JOBS_AHEAD = BOARDS
 #: Without a job finished for so long the matrix is stuck; the longest that anything may take is a lost link and a check after it.
 _STUCK_SECS = 300.0
 _CLEAN_SECS = 120.0
@@ -124,14 +122,15 @@ class _Matrix:
         self._parts = 0
 
     def keep_full(self) -> None:
+        """Submit the next part when a board has nothing to look forward to: for all when all have not, else for whichever is free."""
         with read_session(self._lab.context.engine) as session:
-            ahead = session.execute(select(func.count()).select_from(Job).where(col(Job.state) == JobState.SUBMITTED)).scalar_one()
-        if ahead < _JOBS_AHEAD:
+            waiting = set(session.execute(select(Job.device_id).where(col(Job.state) == JobState.SUBMITTED).distinct()).scalars())
+        if None not in waiting and len(waiting) < len(self._lab.boards):
             self._parts += 1
-            submission.submit(self._lab.context, self._spec(self._parts))
+            submission.submit(self._lab.context, self._spec(self._parts, for_all=not waiting))
 
-    def _spec(self, part: int) -> Path:
-        # Every fourth part is one long run for each board: long enough to live on under the next lease.
+    def _spec(self, part: int, for_all: bool) -> Path:
+        # Every fourth part is one long run for each of its boards: long enough to live on under the next lease.
         is_long = part % 4 == 3
         secs = 25.0 if is_long else 4.0
         model = {
@@ -149,7 +148,7 @@ class _Matrix:
             "format": 1,
             "name": f"chaos-{part}",
             "models": [model],
-            "devices": [{"each": "all"} if part % 2 else {"any": "all", "count": 2}],
+            "devices": [{"each": "all"} if for_all else {"any": "all", "count": 2}],
             "scenarios": {"accuracy": {}, "latency": latency},
             "limits": {"timeout_secs": 300, "max_attempts": MAX_ATTEMPTS, "orphan_after_secs": 300},
         }
