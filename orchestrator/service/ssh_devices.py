@@ -26,6 +26,8 @@ from orchestrator.transports.ssh import HostKey, parse_target, probe_host_key
 from orchestrator.transports.ssh_errors import HostKeyChanged
 
 _ROOT_NAME = "edgematrix-device"
+#: A bundle over a slow link takes minutes.
+_ADDING_SECS = 900.0
 _EMULATIONS = ("none", "cpu", "environment")
 
 
@@ -111,6 +113,8 @@ def add_ssh_device(context: Context, asked: NewSshDevice, host_key: str) -> Adde
             health=DeviceHealth.UNKNOWN,
             health_reason="never checked",
             added_at=context.clock(),
+            # Not before it has its environment: the check at the end of this is its first.
+            next_check_at=context.clock() + _ADDING_SECS,
         )
         session.add(device)
         note_change(session, "device", asked.name, "", "added", context.actor, context.clock(), f"{asked.target}, {profile.title}")
