@@ -54,7 +54,14 @@ def drive(gateway: Gateway, job_id: str, fence: int) -> None:
     with gateway.job_lock(job_id, fence) as mine:
         if not mine:
             return
-        held = _hold(gateway, job_id, fence)
+        try:
+            held = _hold(gateway, job_id, fence)
+        except EdgematrixError:
+            raise
+        except Exception as error:
+            log.exception("cannot read what this job is", job=job_id)
+            _give_up(gateway, job_id, fence, _bug(error))
+            return
         if held is None:
             return
         try:
@@ -71,7 +78,11 @@ def drive(gateway: Gateway, job_id: str, fence: int) -> None:
             _fail(gateway, held, storage_error(error, error.filename or gateway.folder))
         except Exception as error:
             log.exception("drive failed", job=job_id)
-            _fail(gateway, held, InternalError(f"{type(error).__name__}: {error}", "please report this with the worker's log"))
+            _fail(gateway, held, _bug(error))
+
+
+def _bug(error: Exception) -> InternalError:
+    return InternalError(f"{type(error).__name__}: {error}", "please report this with the worker's log")
 
 
 def _hold(gateway: Gateway, job_id: str, fence: int) -> Held | None:
@@ -329,6 +340,21 @@ def _fail(gateway: Gateway, held: Held, error: EdgematrixError) -> None:
     elif not again:
         held.job.state = JobState.FINISHED
         _let_go(gateway, held)
+
+
+def _give_up(gateway: Gateway, job_id: str, fence: int, error: EdgematrixError) -> None:
+    """End a job whose plan cannot be read, by another version's mistake or ours; it would hold its device, and be nudged, for ever."""
+    now = gateway.clock()
+    with open_session(gateway.engine) as session:
+        found = session.execute(select(Job, Device).join(Device, col(Device.id) == col(Job.device_id)).where(col(Job.id) == job_id)).first()
+        if found is None or not renew_lease(session, found[1].id, job_id, fence, now):
+            return
+        job, device = found
+        end(session, job, device, fence, JobOutcome.ERROR, error, now)
+        # A run of it may live there: the check that is owed now ends that.
+        set_health(session, device, DeviceHealth.UNKNOWN, f"{job_id} was given up: {error.message}", now)
+        release_lease(session, device.id, job_id, fence)
+        session.execute(update(Job).where(col(Job.id) == job_id, col(Job.fence) == fence).values(next_drive_at=None))
 
 
 def _still_ours(gateway: Gateway, held: Held) -> bool:

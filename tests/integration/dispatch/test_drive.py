@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -13,8 +14,8 @@ from orchestrator.dispatch.drive import drive
 from orchestrator.domain.states import DeviceHealth, JobOutcome, JobState
 from orchestrator.service import experiments
 from orchestrator.store.database import read_session, session
-from orchestrator.store.tables import Device, Job
-from tests.integration.dispatch.bench import Bench, Killed
+from orchestrator.store.tables import Device, Experiment, Job
+from tests.integration.dispatch.bench import Bench, Killed, devices_root
 
 
 def test_a_worker_killed_at_any_use_of_the_wire_loses_nothing_and_doubles_nothing(bench: Bench) -> None:
@@ -89,6 +90,17 @@ def test_a_lab_s_fault_is_retried_so_often_and_no_more_and_the_device_must_prove
     assert job.error is not None
     assert (job.error["class"], job.error["code"], job.error["remedy"]) == ("infrastructure", "device_unreachable", "mend it")
     assert bench.counts(job_id) == (2, 0)
+
+
+def test_a_job_whose_plan_cannot_be_read_ends_and_its_device_is_free_after_a_check(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.drive_until(job_id, JobState.RUNNING)
+    with session(bench.context.engine) as opened:
+        opened.execute(update(Experiment).values(plan={"from": "another version"}))
+    job = bench.drive_until_free(job_id)
+    assert (job.outcome, job.error is not None and job.error["class"]) == (JobOutcome.ERROR, "bug")
+    jobs = Path(devices_root(bench.context)) / "jobs"
+    bench.until(lambda: bench.tick() or (True if list(jobs.glob("*")) == [] else None))
 
 
 def test_a_job_s_own_fault_is_not_retried(bench: Bench) -> None:
