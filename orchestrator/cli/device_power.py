@@ -57,7 +57,7 @@ def power_cycle(
     if as_json:
         print_json(view)
     else:
-        message(f"{name} was switched off and on; it is checked in {service.boot_time()}")
+        message(f"{name} was switched off and on; it is checked in {service.BOOT_TIME_SECS:g} s")
 
 
 def _about(command: str | None, uhubctl: str | None) -> dict[str, Any] | None:

@@ -16,7 +16,6 @@ from orchestrator.dispatch.power_cycle import PowerCycleInvalid, cycle_command, 
 from orchestrator.dispatch.reservations import reservation_of
 from orchestrator.domain.reasons import one_line
 from orchestrator.domain.states import DeviceHealth
-from orchestrator.domain.times import format_duration
 from orchestrator.service.context import Context
 from orchestrator.service.devices import find_device, get_device
 from orchestrator.service.elsewhere import DeviceElsewhere, is_elsewhere
@@ -28,6 +27,10 @@ from orchestrator.store.tables import Device
 
 class PowerCycleFailed(InfrastructureError):
     code = "power_cycle_failed"
+
+
+#: How long a board gets to boot before it is checked.
+BOOT_TIME_SECS = BOOT_SECS
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,6 @@ def power_cycle_now(context: Context, name: str, why: str = "", force: bool = Fa
         row.next_check_at, row.power_cycled_at = now + BOOT_SECS, now
         session.add(row)
     return get_device(context, name)
-
-
-def boot_time() -> str:
-    """How long a board gets to boot, in words."""
-    return format_duration(BOOT_SECS)
 
 
 def _refuse_in_use(context: Context, session: Session, device: Device) -> None:
