@@ -66,7 +66,8 @@ def _lay_out(config: dict[str, Any]) -> None:
         target.touch()
         _mount("--bind", program, str(target))
     # The server runs on this machine's own files until it changes its root; only who root is there differs: its shell is the device's.
-    _mount("--bind", config["passwd"], "/etc/passwd")
+    # A mount over that one file would be gone as soon as this machine replaces it, which adding a user does.
+    _mount("-t", "overlay", "overlay", "-o", f"lowerdir=/etc,upperdir={config['etc']},workdir={config['etc_work']}", "/etc")
 
 
 def _start_sshd(config: dict[str, Any]) -> int:

@@ -148,11 +148,11 @@ class Machine:
                 shutil.rmtree(self.folder / part, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "new").touch()
-        for part in ("root", "upper", "work"):
+        for part in ("root", "upper", "work", "etc", "etc-work"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         if not (self.folder / "host_key").exists():
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", str(self.folder / "host_key"))
-        (self.folder / "passwd").write_text("root:*:0:0:root:/root:/bin/sh\nsshd:*:101:65534::/run/sshd:/usr/sbin/nologin\n")
+        (self.folder / "etc" / "passwd").write_text("root:*:0:0:root:/root:/bin/sh\nsshd:*:101:65534::/run/sshd:/usr/sbin/nologin\n")
         Path("/run/sshd").mkdir(exist_ok=True)
         (self.folder / "sshd_config").write_text(
             "\n".join(
@@ -186,7 +186,8 @@ class Machine:
             "root": str(self.root),
             "upper": str(self.folder / "upper"),
             "work": str(self.folder / "work"),
-            "passwd": str(self.folder / "passwd"),
+            "etc": str(self.folder / "etc"),
+            "etc_work": str(self.folder / "etc-work"),
             "sshd_config": str(self.folder / "sshd_config"),
             "programs": list(self.kind.programs),
         }

@@ -149,6 +149,15 @@ def test_a_file_that_collapses_on_one_cpu_is_impossible_to_miss(tested: SmallLab
     assert "u8s8 collapses on test-avx2" in report
 
 
+def test_who_is_root_on_a_device_does_not_change_when_this_machine_gets_another_user(tested: SmallLab) -> None:
+    pid = tested.lab["test-bare"].first_pid()
+    assert Path(f"/proc/{pid}/root/etc/passwd").read_text().startswith("root:*:0:0:root:/root:/bin/sh\n")
+    # A mount over a single file vanishes when the file is replaced; one over its folder does not.
+    places = {line.split()[1] for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()}
+    assert "/etc" in places
+    assert "/etc/passwd" not in places
+
+
 def test_the_next_up_mends_what_a_restart_of_this_machine_takes_away(tested: SmallLab) -> None:
     before = {machine.name: machine.first_pid() for machine in tested.lab.machines}
     for machine in tested.lab.machines:
