@@ -98,10 +98,14 @@ class Sshd:
 
     def kill_sessions(self) -> None:
         """Kill -9 every connection; the listener goes on."""
+        self.signal_sessions(signal.SIGKILL)
+
+    def signal_sessions(self, number: signal.Signals) -> None:
+        """Send a signal to the process of every connection: SIGSTOP makes them hang as they do on a storage that hangs."""
         for pid in _below(self.pid) if self._process is not None else []:
             if _command_name(pid).startswith("sshd"):
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, number)
                 except ProcessLookupError:
                     continue
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from agent.errors import DeviceReplyInvalid, DeviceUnreachable, DiskFull, FolderUnwritable
 from benchmarks.loopback.sshd import Sshd, sshd_program
 from benchmarks.loopback.tcp_proxy import TcpProxy
+from orchestrator.transports import ssh_command
 from orchestrator.transports.ssh import SshTransport, probe_host_key
 from orchestrator.transports.ssh_errors import HostKeyChanged, HostKeyUnknown, KeyUnusable, LinkLost, LoginRefused
 
@@ -257,6 +259,19 @@ def test_a_session_that_dies_with_every_command_is_lost_and_not_tried_for_ever(w
     with pytest.raises(LinkLost, match="the connection broke while sh ran"):
         wire.run(["sh", "-c", "kill -9 $PPID; sleep 30"], timeout_secs=60.0, max_output_bytes=100)
     assert say(wire, "on") == "on|"
+
+
+def test_a_session_that_hangs_is_left_for_a_new_one(
+    sshd: Sshd, wire: SshTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ssh_command, "REPLY_TIMEOUT_SECS", 1.0)
+    assert say(wire, "before") == "before|"
+    sshd.signal_sessions(signal.SIGSTOP)
+    try:
+        assert say(wire, "after") == "after|"
+        wire.put_bytes(b"data", str(tmp_path / "file"))
+    finally:
+        sshd.kill_sessions()
 
 
 def test_a_host_that_is_away_is_asked_once_and_everybody_else_hears_the_same_at_once(sshd: Sshd) -> None:
