@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 import sqlalchemy
@@ -32,6 +35,7 @@ class Lab:
     home: Home
     settings: dict[str, str]
     database: sqlalchemy.Engine
+    servers: dict[str, Sshd]
     services: list[Service] = field(default_factory=list)
 
     def gateway(self, name: str) -> Service:
@@ -46,6 +50,11 @@ class Lab:
         service = Service(unit, self.home.path / host, settings, self.home.specs / f"{host}.log")
         self.services.append(service)
         return service.start()
+
+    def connections(self, gateway: str) -> list[int]:
+        """The processes of the board's SSH server, but not what runs on the board."""
+        server = psutil.Process(self.servers[gateway].pid)
+        return [process.pid for process in (server, *server.children(recursive=True)) if process.name().startswith("sshd")]
 
     def add_board(self, name: str, gateway: str, sshd: Sshd) -> Command:
         address = sshd.address()
@@ -80,6 +89,16 @@ class Lab:
         holders = self.query("SELECT holder FROM lock WHERE name = 'scheduler' AND expires_at > extract(epoch FROM now())")
         pids = {int(holder.split(":")[1]) for (holder,) in holders}
         return next((service for service in self.services if service.running and service.pid in pids), None)
+
+    def served(self, gateway: str) -> bool:
+        """What ``doctor`` tells of it."""
+        return bool(
+            self.query("SELECT 1 FROM lock WHERE name = :name AND expires_at > extract(epoch FROM now())", name=f"gateway.{gateway}")
+        )
+
+    def in_hand(self, gateway: str) -> list[str]:
+        """The drives that the gateway's worker is in the middle of: each holds a lock file, and removes it at its end."""
+        return [path.name for path in (self.home.path / gateway).glob(f"gateway/{gateway}/locks/*")]
 
     def wait_for_running(self, gateway: str) -> None:
         """Wait until a board of that gateway is in the middle of a run."""
@@ -145,10 +164,10 @@ def register_boards(home: Home, database_url: str, redis_socket: Path) -> Iterat
     lines = [line for line in (REPOSITORY / "deploy" / "edgematrix.env").read_text().splitlines() if not line.startswith("#")]
     settings = {name: told[name] for name in (line.partition("=")[0] for line in lines)}
     engine = sqlalchemy.create_engine(database_url)
-    lab = Lab(home, settings, engine)
     with ExitStack() as stack:
         stack.callback(engine.dispose)
         servers = {name: stack.enter_context(Sshd(home.specs / f"sshd-{name}")) for name in GATEWAYS}
+        lab = Lab(home, settings, engine, servers)
         assert home.run("device", "list", **settings).code == 0  # makes the tables, before two commands do so at once
         adding = [lab.add_board(f"board-of-{name}", name, servers[name]) for name in GATEWAYS]
         for ended in [command.end() for command in adding]:
@@ -175,10 +194,13 @@ def test_a_standby_takes_over_from_a_killed_scheduler_and_the_matrix_finishes(la
 def test_a_gateway_told_to_stop_ends_in_time_and_its_run_goes_on_and_is_picked_up(lab: Lab) -> None:
     lab.scheduler("server-a")
     workers = {name: lab.gateway(name) for name in GATEWAYS}
-    experiment = lab.submit(6.0)
+    experiment = lab.submit(4.0)
     lab.wait_for_running(GATEWAYS[0])
+    assert lab.served(GATEWAYS[0])
     code, seconds = workers[GATEWAYS[0]].stop()
     assert (code, seconds < workers[GATEWAYS[0]].unit.stop_secs) == (0, True)
+    assert not lab.served(GATEWAYS[0])
+    assert lab.served(GATEWAYS[1])
     # The run ends on the board while nobody serves its gateway.
     outcome = lab.root(f"board-of-{GATEWAYS[0]}") / "jobs"
     lab.home.wait_for(lambda: next(iter(outcome.glob("*/outcome.json")), None), "the end of the run on the board")
@@ -187,6 +209,33 @@ def test_a_gateway_told_to_stop_ends_in_time_and_its_run_goes_on_and_is_picked_u
     lab.assert_each_job_ran_once(experiment)
     assert [service.stop()[0] for service in lab.services if service.running] == [0, 0, 0]
     lab.home.assert_nothing_runs()
+
+
+def test_a_gateway_told_to_stop_twice_finishes_the_step_in_hand_however_slow_the_board_is(lab: Lab) -> None:
+    lab.scheduler("server-a")
+    workers = {name: lab.gateway(name) for name in GATEWAYS}
+    experiment = lab.submit(4.0)
+    lab.wait_for_running(GATEWAYS[0])
+    worker = workers[GATEWAYS[0]]
+    with ExitStack() as frozen:
+        for pid in lab.connections(GATEWAYS[0]):
+            frozen.enter_context(stopped(pid))
+
+        def hangs() -> bool | None:
+            before = lab.in_hand(GATEWAYS[0])
+            time.sleep(1.0)
+            return True if before and lab.in_hand(GATEWAYS[0]) == before else None
+
+        lab.home.wait_for(hangs, "a step that waits for the board")
+        worker.send(signal.SIGTERM)
+        time.sleep(1.0)
+        assert worker.running
+        assert lab.in_hand(GATEWAYS[0])
+    assert worker.stop()[0] == 0
+    assert lab.in_hand(GATEWAYS[0]) == []
+    lab.gateway(GATEWAYS[0])
+    lab.finish(experiment)
+    lab.assert_each_job_ran_once(experiment)
 
 
 def test_a_scheduler_frozen_past_its_term_doubles_nothing_when_it_thaws(lab: Lab) -> None:
