@@ -36,6 +36,10 @@ class Network:
         """The address of the lab's device of that number, counted from 0."""
         return str(self.subnet[_FIRST_DEVICE + number])
 
+    def hardware_address(self, number: int) -> str:
+        """Of the address: whoever has the address next has this one too, and is found where neighbours remember it."""
+        return ":".join(f"{octet:02x}" for octet in (0x02, 0x00, *self.subnet[_FIRST_DEVICE + number].packed))
+
     def make_bridge(self) -> None:
         """Make the bridge unless it is there; :class:`LabImpossible` when somebody else uses the lab's addresses."""
         if not succeeds("ip", "link", "show", self.bridge):
@@ -54,7 +58,7 @@ class Network:
         self.disconnect(device, number)
         space, near = self.space(device), self.cable(number)
         run("ip", "netns", "add", space)
-        run("ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", space)
+        run("ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "address", self.hardware_address(number), "netns", space)
         run("ip", "link", "set", near, "master", self.bridge, "up")
         run("ip", "-netns", space, "address", "add", f"{self.address(number)}/{self.subnet.prefixlen}", "dev", "eth0")
         run("ip", "-netns", space, "link", "set", "lo", "up")

@@ -27,6 +27,11 @@ def test_two_hundred_devices_have_addresses_of_their_own_inside_the_network() ->
     assert all(SUBNET.supernet_of(IPv4Network(address)) for address in addresses)
 
 
+def test_whoever_gets_an_address_gets_its_hardware_address_which_is_locally_administered_and_no_multicast() -> None:
+    assert LONGEST.hardware_address(0) == "02:00:0a:d5:00:0a"
+    assert len({LONGEST.hardware_address(number) for number in range(200)}) == 200
+
+
 def test_no_name_of_one_lab_begins_like_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Network("lab", SUBNET), Network("lab2", SUBNET)
     monkeypatch.setattr(network, "run", lambda *command: f"{first.space('a')} (id: 1)\n{second.space('a')}\nother\n")
