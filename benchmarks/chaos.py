@@ -47,6 +47,7 @@ _COUNT_SECS = 1.0
 #: Without a job finished for so long the matrix is stuck; the longest that anything may take is a lost link and a check after it.
 _STUCK_SECS = 300.0
 _CLEAN_SECS = 120.0
+_START_SECS = 180.0
 _OPERATOR_SECS = 20.0
 
 _VARIANTS = {
@@ -164,7 +165,8 @@ def _befall(lab: Lab, matrix: _Matrix, watched: _Watched, faults: list[Fault], s
     chaos = Chaos(lab)
     struck: list[Struck] = []
     try:
-        _until(lab, watched, lambda: bool(lab.living_runs()), matrix.keep_full, PATIENCE_SECS * 3)
+        if not _until(lab, watched, lambda: bool(lab.living_runs()), matrix.keep_full, _START_SECS):
+            raise RuntimeError(f"no run has begun within {_START_SECS:g} s; {lab.last_words()}")
         for fault in faults:
             _until(lab, watched, lambda: False, _both(chaos.undo_due, matrix.keep_full), fault.pause_secs)
             done: list[Struck] = []

@@ -144,6 +144,11 @@ class Lab:
                     found.append(LivingRun(board, words[words.index("runner") + 1], pid, parent))
         return found
 
+    def last_words(self) -> str:
+        """The end of every service's log: why a lab does not start."""
+        logs = sorted((self.folder / "logs").glob("*.log"))
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-500:]}" for path in logs)
+
     def agent_processes(self) -> list[str]:
         """Command lines of whatever works on a board: supervisors, runners, commands."""
         roots = {str(board.root) for board in self.boards}
@@ -222,7 +227,7 @@ class Lab:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=variables | {"PYTHONPATH": str(REPOSITORY)},
+                env=variables | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])},
                 start_new_session=True,
             )
 
