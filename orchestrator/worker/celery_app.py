@@ -1,4 +1,8 @@
-"""The Celery application. Tasks are nudges of milliseconds to seconds; SQL is the truth, so losing one is better than doubling one."""
+"""The Celery application. Tasks are nudges of milliseconds to seconds; SQL is the truth, so losing one is better than doubling one.
+
+No countdown, no priority, no chord: when something is due, what goes first and what is complete stands in SQL. A message that waits in Redis
+for longer than the visibility timeout would be delivered again and again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ def make_app(redis_url: str) -> Celery:
     # Redis takes the shortest timeout of all apps on it, from whichever of the three places; they must agree.
     transport = {
         "visibility_timeout": VISIBILITY_TIMEOUT_SECS,
-        # The default waits for ever on a dead peer.
+        # The default waits for ever on a dead peer; the next two notice one that vanished without a word, on an idle connection, too.
         "socket_timeout": 10.0,
         "socket_keepalive": not redis_url.startswith("redis+socket"),
         "health_check_interval": 15,
@@ -40,14 +44,18 @@ def make_app(redis_url: str) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         # Results live in SQL; a result backend would only be a second truth.
         task_ignore_result=True,
+        # A worker outlives its Redis, however long that is away, also at the start: after a power cut nobody knows which comes up first.
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # A scheduler whose Redis is away must not hang in publish: the next tick tries again.
         task_publish_retry=False,
+        # Whoever can write to Redis must not be able to run code on a gateway.
         task_serializer="json",
         accept_content=["json"],
+        # Our own logs say what happens; Celery's would print each nudge.
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
+        # Commands to workers by broadcast, and events that nobody reads: each a queue more that Redis would have to keep.
         worker_enable_remote_control=False,
         worker_send_task_events=False,
     )
