@@ -7,23 +7,18 @@ import errno
 import posixpath
 import secrets
 import stat
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 import paramiko
 from paramiko.message import Message
-from paramiko.sftp import CMD_DATA, CMD_READ, CMD_WRITE, int64
 
 from agent.errors import DeviceReplyInvalid, DeviceUnreachable, DiskFull, EdgematrixError, FolderUnwritable
+from orchestrator.transports.ssh_blocks import EXTENDED, EXTENDED_REPLY, Blocks, Buffered
 from orchestrator.transports.ssh_channel import REPLY_TIMEOUT_SECS, start_channel
 from orchestrator.transports.ssh_errors import link_lost
 
-_BLOCK_BYTES = 32768
-#: 4 MiB: what a link of 100 ms needs for 40 MB/s.
-_BLOCKS_UNDERWAY = 128
-_EXTENDED, _EXTENDED_REPLY = 200, 201
 _READ_ONLY = 1
 
 
@@ -34,7 +29,7 @@ class SshFiles:
         try:
             self._channel = start_channel(transport, lambda opened: opened.invoke_subsystem("sftp"), REPLY_TIMEOUT_SECS)
             self._channel.settimeout(REPLY_TIMEOUT_SECS)
-            self._sftp = paramiko.SFTPClient(self._channel)
+            self._sftp = paramiko.SFTPClient(Buffered(self._channel))
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not transport.is_active():
                 raise link_lost("while SFTP was opened", error) from error
@@ -44,6 +39,8 @@ class SshFiles:
             ) from error
         except Exception as error:
             raise _garbage(error) from error
+        with self._read_errors("the limits of its SFTP server"):
+            self._blocks = Blocks(self._sftp)
 
     def put(self, data: IO[bytes], size_bytes: int, target: str, executable: bool) -> None:
         """Write to a temporary name beside ``target``, then rename over it. Missing folders are made."""
@@ -52,7 +49,7 @@ class SshFiles:
             file = self._create(temporary)
             try:
                 with file:
-                    self._write(file, data)
+                    self._blocks.write(file, data)
                     file.chmod(0o700 if executable else 0o600)
                 self._rename(temporary, target)
             except BaseException:
@@ -70,7 +67,7 @@ class SshFiles:
             if count == 0:
                 return b""
             with self._sftp.file(path, "rb") as file:
-                return self._read(file, offset, offset + count)
+                return self._blocks.read(file, offset, offset + count)
 
     def size_of(self, path: str) -> int | None:
         """The size of a regular file, None when there is none. Raises :class:`DeviceReplyInvalid` for a link, a folder or a pipe."""
@@ -99,56 +96,6 @@ class SshFiles:
                 raise
         self._make_folders(posixpath.dirname(path))
         return self._sftp.file(path, "wbx")
-
-    def _write(self, file: paramiko.SFTPFile, data: IO[bytes]) -> None:
-        """Keep several blocks on their way. The library does so, too, but drops what the host says of the last hundred: a full disk."""
-        underway: deque[int] = deque()
-        offset = 0
-        while block := data.read(_BLOCK_BYTES):
-            underway.append(self._sftp._async_request(type(None), CMD_WRITE, file.handle, int64(offset), block))
-            offset += len(block)
-            if len(underway) > _BLOCKS_UNDERWAY:
-                self._sftp._read_response(underway.popleft())
-        while underway:
-            self._sftp._read_response(underway.popleft())
-
-    def _read(self, file: paramiko.SFTPFile, start: int, end: int) -> bytes:
-        """Keep several blocks on their way; what was cut off meanwhile is missing at the end."""
-        underway: deque[tuple[int, int, int]] = deque()
-        found: list[bytes] = []
-        ended = False
-        while start < end or underway:
-            while start < end and len(underway) < _BLOCKS_UNDERWAY and not ended:
-                size = min(_BLOCK_BYTES, end - start)
-                underway.append((self._ask_block(file, start, size), start, size))
-                start += size
-            if not underway:
-                break
-            number, offset, size = underway.popleft()
-            block = self._block(number, size)
-            while not ended:
-                found.append(block)
-                offset, size = offset + len(block), size - len(block)
-                if not size:
-                    break
-                # A server may give less than it was asked for; only nothing means the end.
-                block = self._block(self._ask_block(file, offset, size), size) if block else b""
-                ended = not block
-        return b"".join(found)
-
-    def _ask_block(self, file: paramiko.SFTPFile, offset: int, size: int) -> int:
-        number: int = self._sftp._async_request(type(None), CMD_READ, file.handle, int64(offset), size)
-        return number
-
-    def _block(self, number: int, size: int) -> bytes:
-        try:
-            kind, reply = self._sftp._read_response(number)
-        except EOFError:
-            return b""
-        block: bytes = reply.get_binary() if kind == CMD_DATA else b""
-        if not 0 < len(block) <= size:
-            raise paramiko.SFTPError(f"{len(block)} bytes where 1 to {size} were asked for")
-        return block
 
     def _make_folders(self, folder: str) -> None:
         missing = []
@@ -238,7 +185,7 @@ class SshFiles:
         """Free bytes for us and whether it is read-only, of the nearest folder that exists; (None, False) when it does not tell."""
         while True:
             try:
-                kind, reply = self._sftp._request(_EXTENDED, "statvfs@openssh.com", folder)
+                kind, reply = self._sftp._request(EXTENDED, "statvfs@openssh.com", folder)
             except OSError as error:
                 if error.errno == errno.ENOENT and folder not in ("", "/"):
                     folder = posixpath.dirname(folder)
@@ -246,7 +193,7 @@ class SshFiles:
                 return None, False
             except (paramiko.SSHException, EOFError):
                 return None, False
-            if kind != _EXTENDED_REPLY or not isinstance(reply, Message):
+            if kind != EXTENDED_REPLY or not isinstance(reply, Message):
                 return None, False
             _, fragment, _, _, available, _, _, _, _, flags, _ = (reply.get_int64() for _ in range(11))
             return int(fragment * available), bool(flags & _READ_ONLY)

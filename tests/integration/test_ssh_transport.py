@@ -193,6 +193,18 @@ def test_a_disk_that_fills_up_on_the_way_is_an_error_and_leaves_nothing(wire: Ss
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_a_server_that_tells_no_limits_is_served_in_blocks_that_every_server_takes(tmp_path: Path) -> None:
+    data = os.urandom(MEGABYTE)
+    with Sshd(tmp_path / "sshd") as old:
+        old.stop()
+        old.sftp = "internal-sftp -P limits"
+        old.start()
+        wire = SshTransport(old.address())
+        wire.put_bytes(data, str(tmp_path / "file"))
+        assert wire.read_from(str(tmp_path / "file"), 0, 2 * MEGABYTE) == data
+        wire.close()
+
+
 # --- links that break -----------------------------------------------------------------------------------------
 
 
