@@ -1,7 +1,7 @@
 """The Celery application. Tasks are nudges of milliseconds to seconds; SQL is the truth, so losing one is better than doubling one.
 
-No countdown, no priority, no chord: when something is due, what goes first and what is complete stands in SQL. A message that waits in Redis
-for longer than the visibility timeout would be delivered again and again.
+No countdown, no priority, no chord: when something is due, what goes first and what is complete stand in SQL. A message that waits in
+Redis for longer than the visibility timeout would be delivered again and again.
 """
 
 from __future__ import annotations
