@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Redis of a benchmark's own, on Unix sockets below one folder, with the settings that a lab would use."""
+"""Processes of a benchmark's own that die with it; a Redis among them, with the settings that a lab would use."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class Server:
         self._command, self._ready, self._stop_signal = list(command), ready, stop_signal
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None else None
+
     def start(self, variables: dict[str, str] | None = None) -> None:
         """Start the process and wait until it serves. Raises RuntimeError with its last words."""
         log = self.folder / f"{self.name}.log"
@@ -43,7 +47,7 @@ class Server:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        self._end(self._stop_signal)
+        self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -73,26 +77,3 @@ def redis_server(folder: Path) -> tuple[Server, str]:
         return socket.exists() and subprocess.run(client, capture_output=True, check=False).stdout.strip() == b"PONG"
 
     return Server("redis", [binary, *options, "--dir", str(folder)], folder, ready), f"redis+socket://{socket}"
-
-
-def postgres_server(folder: Path) -> tuple[Server, str]:
-    """A PostgreSQL with its own settings (durable); the folder is given to the user that runs it."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if not programs:
-        raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
-    binaries = programs[-1].parent
-    # PostgreSQL refuses to run as root.
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    home = folder / "postgres"
-    home.mkdir()
-    if user:
-        shutil.chown(home, "postgres", "postgres")
-    data = home / "data"
-    making = [*user, str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-    subprocess.run(making, check=True, stdout=subprocess.DEVNULL, cwd=home)
-    # Becoming another user forgets the parent-death signal, so it is asked for again.
-    again = [*user, "--pdeathsig", "INT"] if user else []
-    command = [*again, str(binaries / "postgres"), "-D", str(data), "-k", str(home), "-c", "listen_addresses=", "-c", "max_connections=200"]
-    asking = [str(binaries / "pg_isready"), "-q", "-h", str(home)]
-    server = Server("postgres", command, folder, lambda: subprocess.call(asking) == 0, signal.SIGINT)
-    return server, f"postgresql://postgres@/postgres?host={home}"

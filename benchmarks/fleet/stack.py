@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.servers import Server, postgres_server, redis_server
+from benchmarks.loopback.postgres import Postgres, postgres_programs
+from benchmarks.servers import Server, redis_server
 
 #: Drives wait for their device most of the time, and a gateway of this lab has hundreds.
 _WORKER_SLOTS = 32
@@ -23,16 +24,21 @@ class Stack:
     gateways: tuple[str, ...]
     servers: dict[str, Server] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    postgres: Postgres | None = None
 
     def start_servers(self) -> None:
-        postgres, database_url = postgres_server(self.folder)
+        """Start PostgreSQL and Redis. Raises RuntimeError where they are not installed."""
+        programs = postgres_programs()
+        if programs is None:
+            raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
+        self.postgres = Postgres(programs)
+        self.postgres.start()
         redis, redis_url = redis_server(self.folder)
-        self.servers |= {"postgres": postgres, "redis": redis}
-        for server in (postgres, redis):
-            server.start()
+        self.servers["redis"] = redis
+        redis.start()
         self.variables = {name: value for name, value in os.environ.items() if not name.startswith("EDGEMATRIX_")} | {
             "EDGEMATRIX_HOME": str(self.folder / "home"),
-            "EDGEMATRIX_DATABASE_URL": database_url,
+            "EDGEMATRIX_DATABASE_URL": self.postgres.url,
             "EDGEMATRIX_REDIS_URL": redis_url,
             "EDGEMATRIX_ARTIFACTS_URL": str(self.folder / "artifacts"),
             "EDGEMATRIX_WORKER_SLOTS": str(_WORKER_SLOTS),
@@ -56,6 +62,8 @@ class Stack:
     def stop(self) -> None:
         for server in reversed(list(self.servers.values())):
             server.stop()
+        if self.postgres is not None:
+            self.postgres.stop()
 
     def _add(self, name: str, command: list[str], appears: Path | None = None) -> None:
         server = Server(name.replace(" ", "-"), command, self.folder, lambda: appears is None or appears.exists())
@@ -66,29 +74,29 @@ class Stack:
 
     def cpu_secs(self) -> dict[str, float]:
         """CPU seconds so far of every process of the control plane; the world is not a part of it."""
-        return {name: _cpu_secs(server) for name, server in self.servers.items() if name != "world"}
+        return {name: _cpu_secs(pid) for name, pid in self._control_plane().items()}
 
     def resident_bytes(self) -> dict[str, int]:
         """Memory that belongs to each process and its children alone (USS); shared pages of PostgreSQL are not counted again and again."""
-        told = {}
-        for name, server in self.servers.items():
-            if name != "world" and server.process is not None:
-                told[name] = sum(_unique_bytes(process) for process in _tree(server.process.pid))
-        return told
+        return {name: sum(_unique_bytes(process) for process in _tree(pid)) for name, pid in self._control_plane().items()}
+
+    def _control_plane(self) -> dict[str, int | None]:
+        pids = {name: server.pid for name, server in self.servers.items() if name != "world"}
+        return {"postgres": self.postgres.pid if self.postgres is not None else None} | pids
 
 
-def _tree(pid: int) -> list[psutil.Process]:
+def _tree(pid: int | None) -> list[psutil.Process]:
     try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
+        process = psutil.Process(pid) if pid is not None else None
+        return [process, *process.children(recursive=True)] if process is not None else []
     except psutil.NoSuchProcess:
         return []
 
 
-def _cpu_secs(server: Server) -> float:
+def _cpu_secs(pid: int | None) -> float:
     """With what its ended children used, which their parent keeps count of."""
     total = 0.0
-    for process in _tree(server.process.pid) if server.process is not None else []:
+    for process in _tree(pid):
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:

@@ -35,6 +35,11 @@ class Postgres:
     def url(self) -> str:
         return f"postgresql+psycopg://postgres@/edgematrix?host={self.folder}"
 
+    @property
+    def pid(self) -> int | None:
+        """The server's main process."""
+        return self._process.pid if self._process is not None else None
+
     def start(self) -> None:
         """Make the database and wait until it answers."""
         as_postgres = ["setpriv"]
