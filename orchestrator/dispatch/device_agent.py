@@ -24,7 +24,9 @@ _JOIN_TIMEOUT_SECS = 300.0
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,4}")
 #: Half of what a BIGINT holds: a device cannot bring its next leases to an end by naming a large one.
 _FENCES_END = 2**62
-_UNSTORABLE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
+#: In JSON: control characters other than line breaks and tabs, as escapes or themselves, and halves of surrogate pairs.
+_UNSTORABLE = re.compile(r"\\u(00[01789][0-9a-fA-F]|[dD][89a-fA-F])|\\[bfr]|[\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,10 @@ def _int64(digits: str) -> int:
 
 
 def _storable(data: bytes) -> str:
-    """Decode JSON of a device, with what no database keeps as text (NUL, halves of surrogate pairs) replaced. Raises ValueError."""
+    """Decode JSON of a device. What no database keeps as text (NUL, halves of surrogate pairs) and what steers a terminal is replaced.
+
+    Raises ValueError.
+    """
     text = data.decode("utf-8")
     if not _UNSTORABLE.search(text):
         return text
@@ -310,7 +315,7 @@ def _storable(data: bytes) -> str:
 
 def _replaced(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+        return _CONTROL.sub("\ufffd", value.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     if isinstance(value, list):
         return [_replaced(item) for item in value]
     if isinstance(value, dict):

@@ -19,7 +19,7 @@ from typing import Any
 import paramiko
 
 from agent.errors import DeviceUnreachable, EdgematrixError
-from orchestrator.transports.ssh_errors import HostKeyChanged, HostKeyUnknown, KeyUnusable, LinkLost, LoginRefused
+from orchestrator.transports.ssh_errors import HostKeyChanged, HostKeyUnknown, KeyUnusable, LinkLost, LoginRefused, heard
 from orchestrator.transports.ssh_greeting import LOGIN_TIMEOUT_SECS, greet, trust
 from orchestrator.transports.ssh_proxy import ProxySocket
 from orchestrator.transports.ssh_route import Hop, Route
@@ -157,7 +157,7 @@ def _channel_to(transport: paramiko.Transport, hop: Hop, following: Hop) -> para
         return transport.open_channel("direct-tcpip", (following.host, following.port), ("127.0.0.1", 0), timeout=CONNECT_TIMEOUT_SECS)
     except (paramiko.SSHException, OSError) as error:
         raise DeviceUnreachable(
-            f"{hop.host} does not connect us to {following.host} port {following.port}: {error}",
+            f"{hop.host} does not connect us to {following.host} port {following.port}: {heard(error)}",
             "is the device on, and does that host allow forwarding (AllowTcpForwarding)?",
         ) from error
 
@@ -225,18 +225,20 @@ def _log_in(transport: paramiko.Transport, hop: Hop) -> None:
             transport.auth_publickey(hop.user, key)
         except paramiko.BadAuthenticationType as error:
             raise LoginRefused(
-                f"{hop.host} takes no keys, only: {', '.join(error.allowed_types)}", "allow PubkeyAuthentication on the device"
+                f"{hop.host} takes no keys, only: {heard(', '.join(error.allowed_types))}", "allow PubkeyAuthentication on the device"
             ) from error
         except paramiko.AuthenticationException as error:
             # The library calls it so, too, when no answer came. A host that is through with us says that after several keys.
             closed_at_once = not transport.is_active() and len(tried) == 1
             if closed_at_once or time.monotonic() - began >= LOGIN_TIMEOUT_SECS:
-                raise LinkLost(f"{hop.host} did not answer during the login: {error}", "see the SSH server's log there") from error
+                raise LinkLost(f"{hop.host} did not answer during the login: {heard(error)}", "see the SSH server's log there") from error
             if not transport.is_active():
                 break
             continue
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise LinkLost(f"{hop.host} closed the connection during the login: {error}", "see the SSH server's log there") from error
+            raise LinkLost(
+                f"{hop.host} closed the connection during the login: {heard(error)}", "see the SSH server's log there"
+            ) from error
         if transport.is_authenticated():
             return
     if unusable and not tried:
@@ -280,5 +282,7 @@ def _load_key(path: Path) -> paramiko.PKey:
 
 def _as_unreachable(error: Exception, hop: Hop) -> EdgematrixError:
     if isinstance(error, paramiko.SSHException | EOFError | OSError):
-        return DeviceUnreachable(f"{hop.host} port {hop.port}: {error or type(error).__name__}", "try it by hand: ssh -v")
-    return DeviceUnreachable(f"{hop.host} port {hop.port}: {type(error).__name__}: {error}", "please report this with `ssh -v`'s output")
+        return DeviceUnreachable(f"{hop.host} port {hop.port}: {heard(error) or type(error).__name__}", "try it by hand: ssh -v")
+    return DeviceUnreachable(
+        f"{hop.host} port {hop.port}: {type(error).__name__}: {heard(error)}", "please report this with `ssh -v`'s output"
+    )

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from agent.errors import DeviceUnreachable
 
+_MOST_CHARACTERS = 400
+
 
 class HostKeyUnknown(DeviceUnreachable):
     """No key is pinned for this host, or none is known of a jump host."""
@@ -37,9 +39,15 @@ class LinkLost(DeviceUnreachable):
     code: ClassVar[str] = "link_lost"
 
 
+def heard(error: object) -> str:
+    """What a host said, as far as it fits into a message: one printable line, for it reaches a person's terminal."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in str(error)).split())
+    return line[:_MOST_CHARACTERS]
+
+
 def link_lost(when: str, cause: BaseException | None = None) -> LinkLost:
     """The error for a connection that broke; ``when`` says in which moment."""
-    told = "no answer in time" if isinstance(cause, TimeoutError) else str(cause or "") or (type(cause).__name__ if cause else "")
+    told = "no answer in time" if isinstance(cause, TimeoutError) else heard(cause or "") or (type(cause).__name__ if cause else "")
     return LinkLost(
         f"the connection broke {when}" + (f": {told}" if told else ""),
         "try again; when it stays so, see the SSH server's log on the device (journalctl -u ssh)",

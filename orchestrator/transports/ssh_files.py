@@ -17,7 +17,7 @@ from paramiko.message import Message
 from agent.errors import DeviceReplyInvalid, DeviceUnreachable, DiskFull, EdgematrixError, FolderUnwritable
 from orchestrator.transports.ssh_blocks import EXTENDED, EXTENDED_REPLY, Blocks, Buffered
 from orchestrator.transports.ssh_channel import REPLY_TIMEOUT_SECS, start_channel
-from orchestrator.transports.ssh_errors import link_lost
+from orchestrator.transports.ssh_errors import heard, link_lost
 
 _READ_ONLY = 1
 
@@ -33,7 +33,7 @@ class SshFiles:
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not transport.is_active():
                 raise link_lost("while SFTP was opened", error) from error
-            told = "no answer in time" if isinstance(error, TimeoutError) else str(error) or "it closes at once"
+            told = "no answer in time" if isinstance(error, TimeoutError) else heard(error) or "it closes at once"
             raise DeviceUnreachable(
                 f"the host offers no SFTP: {told}", "add `Subsystem sftp internal-sftp` to its sshd_config and restart its SSH server"
             ) from error
@@ -140,7 +140,9 @@ class SshFiles:
         except OSError as error:
             if self._dead():
                 raise link_lost(f"at {path}", error) from error
-            raise DeviceUnreachable(f"{path} cannot be read: {error.strerror or error}", "see its permissions on the device") from error
+            raise DeviceUnreachable(
+                f"{path} cannot be read: {heard(error.strerror or error)}", "see its permissions on the device"
+            ) from error
         except Exception as error:
             self.close()
             raise _garbage(error) from error
@@ -178,7 +180,7 @@ class SshFiles:
                 "make room: edgematrix device clean NAME",
             )
         return FolderUnwritable(
-            f"{target} cannot be written: {error.strerror or error}", f"make {folder} writable for the user we log in as"
+            f"{target} cannot be written: {heard(error.strerror or error)}", f"make {folder} writable for the user we log in as"
         )
 
     def _file_system(self, folder: str) -> tuple[int | None, bool]:
@@ -202,6 +204,6 @@ class SshFiles:
 def _garbage(error: Exception) -> DeviceReplyInvalid:
     """What is no SFTP makes the library fail in many ways."""
     return DeviceReplyInvalid(
-        f"the host's SFTP server answers what is no SFTP: {str(error) or type(error).__name__}",
+        f"the host's SFTP server answers what is no SFTP: {heard(error) or type(error).__name__}",
         "log in by hand: `ssh HOST true` must print nothing (shell start-up files often do), and its sftp subsystem must be an SFTP server",
     )

@@ -8,6 +8,7 @@ from typing import Any
 import paramiko
 
 from agent.errors import DeviceUnreachable
+from orchestrator.transports.ssh_errors import heard
 from orchestrator.transports.ssh_route import Hop
 
 LOGIN_TIMEOUT_SECS = 20.0
@@ -59,7 +60,7 @@ def greet(way: Any, hop: Hop, kinds: Sequence[str]) -> paramiko.Transport:
         transport.close()
         # A host that sends garbage makes the library fail in many ways.
         raise DeviceUnreachable(
-            f"{hop.host} port {hop.port} does not speak SSH with us: {str(error) or 'the connection was closed'}",
+            f"{hop.host} port {hop.port} does not speak SSH with us: {heard(error) or 'the connection was closed'}",
             "is that port its SSH server, and does that server work? ssh -v shows what both sides say",
         ) from error
     return transport

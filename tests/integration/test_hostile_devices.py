@@ -83,6 +83,7 @@ def assert_bad(board: Board, said: Said, *words: str) -> None:
     assert said.code == INFRASTRUCTURE, said.text
     health, why = board.health
     assert health == DeviceHealth.BAD
+    assert said.out.isprintable()
     for word in words:
         assert word in said.out
         assert word in why
@@ -254,6 +255,7 @@ def test_a_board_that_never_answers_is_given_up(board: Board, edgematrix: Comman
     [
         (lambda end: None, "does not speak SSH with us"),
         (lambda end: end.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n"), "does not speak SSH with us"),
+        (lambda end: end.sendall(b"SSH-\x1b]0;owned\x07\r\n"), "does not speak SSH with us"),
         (lambda end: _send_for_ever(end, b"x" * 65536), "bytes and has not said who it is"),
         (
             lambda end: _send_for_ever(end, b"SSH-2.0-OpenSSH_9.9\r\n" + struct.pack(">I", 2**31) + b"x" * 65536),
@@ -262,7 +264,15 @@ def test_a_board_that_never_answers_is_given_up(board: Board, edgematrix: Comman
         (lambda end: time.sleep(60.0), "does not speak SSH with us"),
         (lambda end: (end.sendall(b"SSH-2.0-OpenSSH_9.9\r\n"), time.sleep(60.0)), "it does not answer within 1 s"),
     ],
-    ids=["closes at once", "a web server", "a line without end", "a packet without end", "silence", "silence after its name"],
+    ids=[
+        "closes at once",
+        "a web server",
+        "escape sequences",
+        "a line without end",
+        "a packet without end",
+        "silence",
+        "silence after its name",
+    ],
 )
 @pytest.mark.usefixtures("impatient")
 def test_what_stands_on_the_port_and_is_no_ssh_server_is_said_to_be_none(

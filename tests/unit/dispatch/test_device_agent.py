@@ -188,6 +188,16 @@ def test_a_number_that_is_none_is_refused_wherever_it_stands(device: ScriptedDev
         agent.outcome(RUN)
 
 
+@pytest.mark.parametrize("hostile", ["\x1b]0;owned\x07", "ok\rfailed", "a\bb", "\x7f", "\x9b31m"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_no_word_of_a_device_steers_a_terminal(device: ScriptedDevice, agent: DeviceAgent, hostile: str, escaped: bool) -> None:
+    said = json.dumps({"ok": True, "machine": f"{hostile} °C\n"}, ensure_ascii=escaped)
+    device.answers["hello"] = said.encode()
+    machine = agent.hello()["machine"]
+    assert machine.endswith(" °C\n")
+    assert all(character.isprintable() for character in machine.rstrip("\n"))
+
+
 def test_text_that_no_database_keeps_is_replaced_not_believed(device: ScriptedDevice, agent: DeviceAgent) -> None:
     tell(device, outcome(conditions={"kernel": "6\0 \ud800"}))
     found = agent.outcome(RUN)
