@@ -12,11 +12,12 @@ from sqlmodel import Session, col, select
 from orchestrator.dispatch.ledger import note_change
 from orchestrator.dispatch.reservations import keeps_out
 from orchestrator.domain.states import DeviceHealth, JobState
-from orchestrator.store.tables import Device, Job
+from orchestrator.store.tables import Device, Job, StateChange
 
 #: Longer than the rarest look at a run (see ``drive``) by what a full queue may cost: a gateway that is merely busy keeps its leases. And
 #: short enough that a job whose gateway fell silent is driven again within a minute.
 LEASE_SECS = 45.0
+_SILENT = "lease expired: its gateway went silent"
 
 
 def take_lease(session: Session, device_id: int, job_id: str, now: float) -> int | None:
@@ -90,15 +91,21 @@ def refence_expired(session: Session, now: float) -> list[tuple[str, int, str]]:
         if won is None or device.lease_job_id is None:
             continue
         session.execute(update(Job).where(col(Job.id) == device.lease_job_id).values(fence=fence, next_drive_at=now))
-        note_change(
-            session,
-            "device",
-            device.name,
-            f"fence {device.fence}",
-            f"fence {fence}",
-            "system",
-            now,
-            "lease expired: its gateway went silent",
-        )
+        if _is_news(session, device):
+            note_change(session, "device", device.name, f"fence {device.fence}", f"fence {fence}", "system", now, _SILENT)
         renewed.append((device.lease_job_id, fence, device.gateway))
     return renewed
+
+
+def _is_news(session: Session, device: Device) -> bool:
+    """Whether the job was driven since this was last said: a gateway that is away for days says nothing new every minute."""
+    last = session.exec(
+        select(StateChange)
+        .where(col(StateChange.subject) == "device", col(StateChange.subject_id) == device.name)
+        .order_by(col(StateChange.id).desc())
+        .limit(1)
+    ).first()
+    if last is None or last.why != _SILENT:
+        return True
+    progress = session.execute(select(Job.progress).where(col(Job.id) == device.lease_job_id)).scalar_one_or_none() or {}
+    return float(progress.get("seen_at") or 0.0) > last.at

@@ -13,8 +13,11 @@ from orchestrator.domain.states import DeviceHealth, JobState
 from orchestrator.domain.times import format_duration
 from orchestrator.service.use_views import view_reservation
 from orchestrator.service.views import DeviceProgress
-from orchestrator.store.tables import Device, Experiment, Job
+from orchestrator.store.tables import Device, Experiment, Job, Lock
+from orchestrator.worker.presence import presence_name
 
+#: A command that brings its own worker needs a moment to start it.
+_STARTING_SECS = 20.0
 _OUT_OF_SERVICE = (DeviceHealth.BAD, DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED)
 
 
@@ -23,7 +26,7 @@ class Waits:
     """One look at what stands in the way of one experiment.
 
     ``held`` is how many devices it holds, ``reserved`` who keeps it from which device (by the device's id), ``seconds_left`` what the other
-    experiments' running jobs said they still need.
+    experiments' running jobs said they still need, ``unserved`` the gateways for which no worker has been up for a while.
     """
 
     experiment: Experiment
@@ -31,11 +34,14 @@ class Waits:
     held: int
     reserved: Mapping[int, str]
     seconds_left: Mapping[str, float]
+    unserved: frozenset[str]
 
     def reason(self, device: Device | None) -> str:
         """Why a job for this device (None: for any that matches) has not begun."""
         if device is None:
             return self._capped or self._any_device()
+        if device.gateway in self.unserved and device.health in (DeviceHealth.UNKNOWN, DeviceHealth.GOOD):
+            return f"the gateway {device.gateway}, which nobody serves (edgematrix worker --gateway {device.gateway})"
         if device.health == DeviceHealth.UNKNOWN:
             return f"the health check of {device.name}" + (f" (after: {device.health_reason})" if device.health_reason else "")
         if device.health != DeviceHealth.GOOD:
@@ -88,4 +94,12 @@ def look_at_waits(session: Session, experiment: Experiment, devices: Mapping[int
         .where(col(Job.experiment_id) != experiment.id, col(Job.state) == JobState.RUNNING)
     ).all()
     left = {job_id: seen.get("seconds_left") for job_id, seen in others if isinstance(seen, dict)}
-    return Waits(experiment, devices, int(held), reserved, {job_id: float(secs) for job_id, secs in left.items() if secs is not None})
+    seconds_left = {job_id: float(secs) for job_id, secs in left.items() if secs is not None}
+    return Waits(experiment, devices, int(held), reserved, seconds_left, _unserved(session, experiment, devices, now))
+
+
+def _unserved(session: Session, experiment: Experiment, devices: Mapping[int | None, Device], now: float) -> frozenset[str]:
+    if now - experiment.submitted_at < _STARTING_SECS:
+        return frozenset()
+    served = set(session.exec(select(Lock.name).where(col(Lock.expires_at) > now)).all())
+    return frozenset(gateway for gateway in {device.gateway for device in devices.values()} if presence_name(gateway) not in served)

@@ -144,6 +144,26 @@ def test_an_expired_lease_goes_to_the_same_job_under_a_higher_fence_and_the_old_
         assert refence_expired(opened, NOW + LEASE_SECS + 1) == []
 
 
+def test_a_gateway_that_is_away_for_long_is_told_once_in_the_record_and_again_when_it_was_back(lab: Lab) -> None:
+    device, experiment = lab.device("pi"), lab.experiment("e1")
+    job = lab.job(experiment, 1, device)
+    lab.tick()
+    for minute in range(1, 4):
+        assert lab.tick(NOW + 60 * minute) == [(job, minute + 1)]
+    assert _silences(lab) == 1
+    with session(lab.engine) as opened:
+        row = opened.get_one(Job, job)
+        row.progress = {"seen_at": NOW + 200}
+        opened.add(row)
+    lab.tick(NOW + 300)
+    assert _silences(lab) == 2
+
+
+def _silences(lab: Lab) -> int:
+    with read_session(lab.engine) as opened:
+        return len(opened.exec(select(StateChange).where(StateChange.subject == "device")).all())
+
+
 def test_a_nudge_that_nobody_answers_is_sent_again_and_not_at_every_tick(lab: Lab) -> None:
     device, experiment = lab.device("pi"), lab.experiment("e1")
     job = lab.job(experiment, 1, device)

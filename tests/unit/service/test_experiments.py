@@ -12,15 +12,18 @@ from sqlmodel import col, select
 from orchestrator.domain.states import DeviceHealth, JobOutcome, JobState
 from orchestrator.service.experiments import UnknownExperiment, cancel, find_experiment, list_experiments, progress, unfinished
 from orchestrator.store.database import read_session, session
+from orchestrator.store.locks import hold_lock
 from orchestrator.store.tables import Device, Experiment, Job, StateChange
+from orchestrator.worker.presence import presence_name
 from tests.unit.service.lab import Cell, Lab, predictions
 
 
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
-    """Two finished experiments; the newer one is called as the older one."""
+    """Two finished experiments, the newer one called as the older one, and a gateway that is served."""
     lab.add_experiment("aa11", [Cell("fp32", predictions())], name="digits", age_secs=100.0)
     lab.add_experiment("aa22", [Cell("fp32", predictions())], name="digits")
+    assert hold_lock(lab.context.engine, presence_name("local"), "a worker", lab.context.clock(), 3600.0)
     return lab
 
 
@@ -141,6 +144,17 @@ def test_a_wait_for_another_job_says_how_long_and_one_for_the_own_cap_says_so(la
     change(lab, Experiment, col(Experiment.id) == "aa22", max_devices=1)
     (line,) = progress(lab.context, "aa22").devices
     assert line.waiting_for == "one of its own devices to become free: the experiment holds 1, and its max_devices is 1"
+
+
+def test_a_wait_for_a_gateway_that_nobody_serves_names_the_command(lab: Lab) -> None:
+    reopen(lab)
+    change(lab, Device, gateway="north")
+    change(lab, Experiment, submitted_at=lab.context.clock() - 3600)
+    (line,) = progress(lab.context, "aa22").devices
+    assert line.waiting_for == "the gateway north, which nobody serves (edgematrix worker --gateway north)"
+    assert hold_lock(lab.context.engine, presence_name("north"), "me", lab.context.clock(), 60.0)
+    (line,) = progress(lab.context, "aa22").devices
+    assert line.waiting_for == "the scheduler"
 
 
 def test_a_job_without_a_device_yet_says_what_it_waits_for(lab: Lab) -> None:
