@@ -16,11 +16,12 @@ from orchestrator.service.views import DeviceView
 
 Say = Callable[[str], None]
 _UP = "the lab is up"
+_UP_UNCHECKED = "the lab is up, not checked yet"
 _DOWN = "the lab is down: edgematrix lab up"
 
 
 def register(context: Context, lab: Lab, started: Sequence[Machine], say: Say) -> list[DeviceView]:
-    """Register the lab's devices that are not known, bring back those that were ``started``, and check them, side by side.
+    """Register and check the lab's devices that are not known, and bring back those that were ``started``, side by side.
 
     Raises the first device's error when one gets no environment that works.
     """
@@ -54,7 +55,10 @@ def _register(context: Context, lab: Lab, machine: Machine, started: bool, say: 
         view = _add(context, asked, machine)
     else:
         view = _bring_back(context, asked, machine, view, started)
-    say(f"{machine.name} is {view.health}" + (f" ({view.health_reason})" if view.health_reason else ""))
+    if view.health_reason == _UP_UNCHECKED:
+        say(f"{machine.name} is back, and checked before its next job")
+    else:
+        say(f"{machine.name} is {view.health}" + (f" ({view.health_reason})" if view.health_reason else ""))
     return view
 
 
@@ -77,17 +81,23 @@ def _bring_back(context: Context, asked: ssh_devices.NewSshDevice, machine: Mach
     decided = view.health_set_by != "system" and view.health_reason != _DOWN
     if decided or (view.health == "good" and not started and not moved):
         return view
-    upkeep.bring_back(context, machine.name, _UP)
+    upkeep.bring_back(context, machine.name, _UP_UNCHECKED)
     ssh_devices.take_over(context, machine.name, _UP)
-    if machine.marked_new or not view.environments:
-        _add_environment(context, machine)
-        machine.forget_new()
-    found = _checked(context, machine)
-    if found.health != "good" and machine.kind.interpreter == "bundle":
-        # Another home may have given its disk another bundle, or none.
-        _add_environment(context, machine)
-        found = _checked(context, machine)
-    return found
+    if not machine.marked_new and view.environments and _has_its_interpreter(context, machine.name):
+        # As every device that comes back, it is checked before its next job: emulated, that takes seconds of every core there is.
+        return devices.get_device(context, machine.name)
+    _add_environment(context, machine)
+    machine.forget_new()
+    return _checked(context, machine)
+
+
+def _has_its_interpreter(context: Context, name: str) -> bool:
+    """Whether its bundle is still on the device: another home may have given its disk another one, or none."""
+    return all(
+        ssh_devices.has_file(context, name, environment.interpreter[0])
+        for environment in devices.list_environments(context)
+        if environment.device == name and "/bundles/" in environment.interpreter[0]
+    )
 
 
 def _add_environment(context: Context, machine: Machine) -> None:

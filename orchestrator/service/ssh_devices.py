@@ -211,6 +211,15 @@ def take_over(context: Context, name: str, why: str = "") -> DeviceView:
     return devices.get_device(context, name)
 
 
+def has_file(context: Context, name: str, path: str) -> bool:
+    """Whether there is a file at ``path`` on the device."""
+    gateway = context.gateway()
+    try:
+        return gateway.transport_of(devices.device_row(context, name)).size_of(path) is not None
+    finally:
+        gateway.close()
+
+
 def move(context: Context, name: str, asked: NewSshDevice, host_key: str) -> DeviceView:
     """Let a known device be reached at another address from now on; everything else of it stays."""
     now = context.clock()
