@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy import update
@@ -41,6 +42,8 @@ _STALL_SECS = 8.0
 #: How often a device that does not answer is tried again while its run may live, and how long before there is a run to lose.
 _LINK_RETRY_SECS = 2.0
 _LINK_PATIENCE_SECS = 60.0
+#: How long a run may take to end that was told to; a supervisor sees it within a quarter of a second, unless the device hangs.
+_END_PATIENCE_SECS = 120.0
 #: How long one drive pushes; what is left goes with the next nudge, under a renewed lease.
 _PUSH_SECS = 5.0
 
@@ -152,7 +155,10 @@ def _start(gateway: Gateway, held: Held) -> None:
     except DeviceBusy:
         # We hold the device's only lease, so whatever else lives there was left behind by a lease that is gone.
         end_leftovers(agent, held.fence, keep=held.run)
-        return look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+        seen: dict[str, Any] = {"seen_at": gateway.clock(), **(held.job.progress or {})}
+        if gateway.clock() - float(seen["seen_at"]) > _END_PATIENCE_SECS:
+            raise
+        return look_again(gateway, held, seen, _LOOK_AGAIN_MIN_SECS)
     except DeviceUnreachable:
         # The answer was lost, perhaps after the run began: from here on there is one to lose.
         held.job.progress = {"seen_at": gateway.clock(), **(held.job.progress or {}), "asked": True}
@@ -259,10 +265,12 @@ def _let_go(gateway: Gateway, held: Held) -> None:
         try:
             agent = _agent(gateway, held)
             state = agent.status(held.run, held.fence).state
-            if state == "running":
+            asked_for_secs = gateway.clock() - (held.job.finished_at or gateway.clock())
+            if state == "running" and asked_for_secs < _END_PATIENCE_SECS:
                 agent.cancel(held.run, held.fence)
                 return look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
             if state != "absent":
+                # One that runs although it was told to end is refused, and that becomes the device's health.
                 agent.clean(held.run, held.fence)
         except Exception as error:
             # Even a mistake of our own: its device would be held for ever, by a job that has ended.

@@ -20,7 +20,7 @@ from orchestrator.service import devices, experiments, submission
 from orchestrator.store.database import read_session, session
 from orchestrator.store.tables import Attempt, Device, Experiment, Job, MetricRow, Result, StateChange
 from tests.integration.dispatch.bench import Bench, Killed, devices_root
-from tests.integration.running import DIGITS, variant, write_spec
+from tests.integration.running import DIGITS, stopped, variant, write_spec
 
 
 def everything(bench: Bench) -> list[Any]:
@@ -118,17 +118,20 @@ def test_a_start_whose_answer_was_lost_is_picked_up_however_long_the_link_is_dow
     bench.wire.on_answer = lose
     drive(bench.gateway(), job_id, fence)
     # Longer than a device that was never reached is waited for.
-    bench.skew_secs = 100.0
-    for _ in range(2):
-        for nudged, following in bench.tick():
-            drive(bench.gateway(), nudged, following)
-        assert bench.job(job_id).state == JobState.PREPARING
-        bench.skew_secs += 10.0
+    seen_long_ago(bench, job_id, 100.0)
+    drive(bench.gateway(), job_id, fence)
+    assert bench.job(job_id).state == JobState.PREPARING
     bench.wire.on_call, bench.wire.on_answer = lambda name, count: None, lambda argv: None
     assert bench.drive_until_free(job_id).outcome == JobOutcome.COMPLETED
     assert bench.counts(job_id) == (1, 1)
     record = (Path(devices_root(bench.context)) / "custody.log").read_text()
     assert record.count('"taken"') == record.count('"released"') == 1
+
+
+def seen_long_ago(bench: Bench, job_id: str, secs: float) -> None:
+    seen = {**(bench.job(job_id).progress or {}), "seen_at": bench.now() - secs}
+    with session(bench.context.engine) as opened:
+        opened.execute(update(Job).where(col(Job.id) == job_id).values(progress=seen))
 
 
 def test_a_nudge_for_another_gateways_device_is_refused(bench: Bench) -> None:
@@ -202,6 +205,36 @@ def test_a_cancel_of_a_job_whose_device_is_gone_ends_it_and_the_device_must_prov
         return True if list(jobs.glob("*")) == [] else None
 
     bench.until(clean)
+
+
+def test_a_run_that_does_not_end_when_told_to_holds_its_device_only_for_a_while(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.drive_until(job_id, JobState.RUNNING)
+    (folder,) = (Path(devices_root(bench.context)) / "jobs").glob("*")
+    with stopped(int((folder / "supervisor.lock").read_text())):
+        with session(bench.context.engine) as opened:
+            opened.execute(update(Job).values(state=JobState.FINISHED, outcome=JobOutcome.CANCELED, finished_at=bench.now()))
+        drive(bench.gateway(), job_id, owner(bench)[1])
+        assert owner(bench)[0] == job_id, "it gets its time"
+        with session(bench.context.engine) as opened:
+            opened.execute(update(Job).values(finished_at=bench.now() - 150.0))
+        drive(bench.gateway(), job_id, owner(bench)[1])
+        with read_session(bench.context.engine) as opened:
+            device = opened.exec(select(Device)).one()
+        assert (device.health, device.lease_job_id) == (DeviceHealth.UNKNOWN, None)
+        assert "is running" in device.health_reason
+        # Nobody else's run begins beside it.
+        with session(bench.context.engine) as opened:
+            opened.execute(update(Device).values(health=DeviceHealth.GOOD, next_check_at=None))
+        following = bench.submit()
+        _, fence = bench.lease()
+        drive(bench.gateway(), following, fence)
+        assert bench.job(following).state == JobState.PREPARING
+        seen_long_ago(bench, following, 150.0)
+        drive(bench.gateway(), following, fence)
+        assert bench.job(following).state == JobState.SUBMITTED, "it may run elsewhere"
+    assert bench.drive_until_free(following).outcome == JobOutcome.COMPLETED
+    bench.assert_device_is_clean()
 
 
 def tensor_spec(bench: Bench) -> tuple[str, str]:
