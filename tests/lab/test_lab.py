@@ -222,9 +222,10 @@ def _matrix() -> dict[str, Any]:
         "name": "digits",
         "task": {"kind": "classification", "scores": "logits", "top_k": 5},
         "dataset": {"file": str(DIGITS / "digits_test.npz"), "inputs": "x", "labels": "y", "limit": 60},
-        "reference": "s8s8",
+        "reference": "tflite",
         "variants": [
-            onnx("s8s8", DIGITS / "onnx_s8s8.onnx", "w8a8", "static QDQ S8S8 per-channel"),
+            # Each job takes seconds of a core: where the other network is, it is the one for this runtime.
+            *([] if KWS.exists() else [onnx("s8s8", DIGITS / "onnx_s8s8.onnx", "w8a8", "static QDQ S8S8 per-channel")]),
             {
                 "name": "tflite",
                 "file": str(DIGITS / "tflite_w8a8.tflite"),
