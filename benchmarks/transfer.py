@@ -27,13 +27,11 @@ from benchmarks.loopback.tcp_proxy import TcpProxy
 from benchmarks.pairs import MIN_PAIRS, Bar, Measurement, interleave, judge_ratio, judge_value
 from benchmarks.plan import REPOSITORY, Figure, Plan, Row
 from orchestrator.dispatch.agent_package import build_agent_package
-from orchestrator.dispatch.device_agent import DeviceAgent
+from orchestrator.dispatch.device_agent import PULL_BYTES, DeviceAgent
 from orchestrator.dispatch.push import PART_BYTES
 from orchestrator.transports.ssh import SshTransport
 
 SIZE_BYTES = 256 * 1024 * 1024
-#: As a spool is read.
-_READ_BYTES = 4 * 1024 * 1024
 #: At least 0.9 times as fast: at most 1/0.9 times the time.
 BAR = Bar(round(1 / 0.9, 3))
 #: SSH and SFTP wrap every block of 32 KiB.
@@ -93,7 +91,7 @@ def _speeds(plan: Plan, sshd: Sshd, source: Path) -> list[Row]:
 
     def read() -> None:
         with target.open("wb") as file:
-            while part := ours.read_from(str(source), file.tell(), _READ_BYTES):
+            while part := ours.read_from(str(source), file.tell(), PULL_BYTES):
                 file.write(part)
 
     def timed(do: Callable[[], None]) -> Callable[[], Measurement]:

@@ -20,6 +20,8 @@ _COMMAND_TIMEOUT_SECS = 30.0
 _SELF_TEST_TIMEOUT_SECS = 120.0
 #: Reading and writing a large file once on a slow SD card.
 _JOIN_TIMEOUT_SECS = 300.0
+#: How much of a spool is in memory at once; each reading costs a few questions and answers.
+PULL_BYTES = 16 * 1024 * 1024
 #: ``<job_id>.<attempt>``. A device's names become arguments of commands.
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,4}")
 #: Half of what a BIGINT holds: a device cannot bring its next leases to an end by naming a large one.
@@ -225,7 +227,7 @@ class DeviceAgent:
             )
         return outcome
 
-    def pull_stream(self, run: str, stream: str, target: Path, size_limit: int, part_bytes: int = 4 * 1024 * 1024) -> int:
+    def pull_stream(self, run: str, stream: str, target: Path, size_limit: int, part_bytes: int = PULL_BYTES) -> int:
         """Append what is new of a stream to ``target``; its size is the offset, so a broken link goes on where it stopped."""
         path = self._path(protocol.JOBS_FOLDER, run, f"{stream}.spool")
         with target.open("ab") as file:

@@ -16,6 +16,7 @@ LOGIN_TIMEOUT_SECS = 20.0
 _WINDOW_BYTES = 2**31 - 1
 #: An honest host needs a few kB until its key is known; the library itself would read a line without end for ever.
 _MAX_GREETING_BYTES = 256 * 1024
+_AHEAD_BYTES = 256 * 1024
 
 
 class _Bounded:
@@ -24,13 +25,21 @@ class _Bounded:
     def __init__(self, way: Any) -> None:
         self._way = way
         self._left_bytes = _MAX_GREETING_BYTES
+        self._ahead = memoryview(b"")
         self.recv: Callable[[int], bytes] = self._bounded
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._way, name)
 
     def trust(self) -> None:
-        self.recv = self._way.recv
+        self.recv = self._buffered
+
+    def _buffered(self, count: int) -> bytes:
+        """The library asks for a packet's first bytes and then for the rest: most packets are here by then, without asking the kernel."""
+        if not self._ahead:
+            self._ahead = memoryview(self._way.recv(max(count, _AHEAD_BYTES)))
+        taken, self._ahead = self._ahead[:count], self._ahead[count:]
+        return bytes(taken)
 
     def _bounded(self, count: int) -> bytes:
         data: bytes = self._way.recv(count)
