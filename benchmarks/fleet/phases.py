@@ -143,7 +143,7 @@ class Fleet:
         found["free_to_spoken_secs"] = _spread([gap[0] for gap in told["gaps"]])
         found["free_to_started_secs"] = _spread([gap[1] for gap in told["gaps"]])
         found["end_to_collected_secs"] = _spread(told["seen"]["end_to_collected"])
-        return found | {"cost": _difference(before, self._load(), took), "peak_memory_bytes": busiest}
+        return found | {"cost": _difference(before, self._load(), took), "peak_memory_bytes": busiest} | self._size(found["jobs"])
 
     def long_runs(self, steady_secs: float) -> dict[str, Any]:
         """Start an hour-long run on every device, watch what that costs, and cancel them all."""
@@ -227,6 +227,13 @@ class Fleet:
             "attempts": int(attempts),
             "results": int(results),
         }
+
+    def _size(self, jobs: int) -> dict[str, float]:
+        """What a job leaves in the database, indexes and all."""
+        with read_session(self._engine) as session:
+            size = session.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+            rows = session.execute(text("SELECT sum(n_live_tup) FROM pg_stat_user_tables")).scalar_one()
+        return {"database_bytes_per_job": float(size) / jobs, "rows_per_job": float(rows) / jobs}
 
     def _load(self) -> dict[str, Any]:
         """Running totals: CPU seconds of each process, what the database and Redis have done."""
