@@ -73,7 +73,7 @@ def _page(found: dict[str, Any], problems: list[str], now: datetime) -> str:
         *_cost(matrix["cost"]),
         f"- memory at its peak: {', '.join(f'{name} {size / 1e6:.0f} MB' for name, size in matrix['peak_memory_bytes'].items())};"
         f" {sum(matrix['peak_memory_bytes'].values()) / found['devices'] / 1e6:.2f} MB for each device",
-        f"- in the database a job leaves {matrix['rows_per_job']:.0f} rows, {matrix['database_bytes_per_job'] / 1e3:.1f} kB with their indexes",
+        f"- a job leaves {matrix['rows_per_job']:.0f} rows in the database, {matrix['database_bytes_per_job'] / 1e3:.1f} kB with indexes",
         "",
         "## Hour-long runs on every device",
         "",
