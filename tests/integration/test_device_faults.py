@@ -148,6 +148,10 @@ def test_links_in_the_folder_of_a_run_lead_nobody_outside(home: Home) -> None:
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
+#: A little more than a device of this profile must have free.
+_ROOMY = "640m"
+
+
 @contextlib.contextmanager
 def _disk(folder: Path, size: str) -> Iterator[None]:
     """A file system of its own, as small as this; skips where we may not mount one."""
@@ -160,16 +164,23 @@ def _disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+def _fill(ballast: Path) -> None:
+    """Write until not one page is left."""
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+
+
 def test_a_full_device_stops_the_experiment_with_the_reason_and_resume_finishes_it(home: Home) -> None:
-    with _disk(home.root, "16m"):
+    with _disk(home.root, _ROOMY):
         command = home.start_spec(write_spec(home.specs, [GOOD], scenarios={"accuracy": {}, **measured_for(0.5)}))
         home.wait_for_measuring()
-        with contextlib.suppress(OSError), (home.root / "ballast").open("wb", buffering=0) as ballast:
-            while ballast.write(bytes(4096)):
-                pass
+        _fill(home.root / "ballast")
         ended = command.end()
         assert ended.code == 3, ended.stderr
-        assert "no room" in ended.stderr
+        assert "0 MB are free" in " ".join(ended.stderr.split())
         assert "edgematrix resume" in ended.stderr
         assert home.health()[0] == "bad"
         home.assert_nothing_runs()
@@ -190,7 +201,7 @@ def test_a_home_that_cannot_be_written_is_refused_with_the_variable_to_set(home:
 
 
 def test_a_home_that_became_read_only_is_told_and_nothing_is_left_running(home: Home) -> None:
-    with _disk(home.path, "64m"):
+    with _disk(home.path, _ROOMY):
         spec = write_spec(home.specs, [GOOD])
         assert home.run_spec(spec).code == 0
         subprocess.run(["mount", "-o", "remount,ro", home.path], check=True)
@@ -204,14 +215,12 @@ def test_a_home_that_became_read_only_is_told_and_nothing_is_left_running(home: 
 
 
 def test_a_home_whose_disk_is_full_loses_nothing_that_was_measured(home: Home) -> None:
-    with _disk(home.path, "48m"):
+    with _disk(home.path, _ROOMY):
         spec = write_spec(home.specs, [GOOD], scenarios={"accuracy": {}, **measured_for(1)})
         command = home.start_spec(spec)
         home.wait_for(lambda: True if home.query("SELECT 1 FROM result") else None, "a first result")
         (before,) = home.query("SELECT job_id, published_at FROM result")
-        with contextlib.suppress(OSError), (home.path / "ballast").open("wb", buffering=0) as ballast:
-            while ballast.write(bytes(4096)):
-                pass
+        _fill(home.path / "ballast")
         ended = command.end()
         assert ended.code == 3, ended.stderr
         assert "no room" in ended.stderr
