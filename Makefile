@@ -64,8 +64,9 @@ lint: setup ## ruff, mypy --strict, import-linter
 unit: setup ## Unit tests of the orchestrator
 	@$(ORCHESTRATOR)/python -m pytest -q -n 2 tests/unit tests/contracts --ignore tests/unit/agent
 
+# Most of these wait for processes, links and leases, so three at once fill two cores.
 integration: setup ## Tests against real Redis, real databases and real runs
-	@$(ORCHESTRATOR)/python -m pytest -q -n 2 tests/integration
+	@$(ORCHESTRATOR)/python -m pytest -q -n 3 tests/integration
 
 lab: setup ## Tests with emulated devices in namespaces of their own (as root; elsewhere they say that they were skipped)
 	@$(ORCHESTRATOR)/python -m pytest -q -rs tests/lab
