@@ -26,8 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--devices", type=int, default=500)
     parser.add_argument("--gateways", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes of each gateway")
     parser.add_argument("--jobs", type=int, default=10_000, help="a multiple of 20 times the devices")
-    parser.add_argument("--run-secs", type=float, default=20.0, help="how long a job of the matrix runs on its device, on average")
+    parser.add_argument("--run-secs", type=float, default=25.0, help="how long a job of the matrix runs on its device, on average")
     parser.add_argument("--steady-secs", type=float, default=120.0, help="how long the hour-long runs are watched")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where the summary goes")
@@ -39,10 +40,10 @@ def main() -> int:
         folder = Path(scratch)
         # PostgreSQL runs as another user than root.
         folder.chmod(0o755)
-        fleet = Fleet(folder, asked.devices, asked.gateways, asked.seed)
+        fleet = Fleet(folder, asked.devices, asked.gateways, asked.workers, asked.seed)
         try:
             fleet.start(asked.run_secs, asked.jobs)
-            found: dict[str, Any] = {"seed": asked.seed, "devices": asked.devices, "gateways": asked.gateways}
+            found: dict[str, Any] = {name: getattr(asked, name) for name in ("seed", "devices", "gateways", "workers", "run_secs")}
             phases: dict[str, Callable[[], dict[str, Any]]] = {
                 "matrix": fleet.matrix,
                 "long": lambda: fleet.long_runs(asked.steady_secs),

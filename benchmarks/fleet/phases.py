@@ -41,10 +41,11 @@ class Fleet:
     folder: Path
     device_count: int
     gateway_count: int
+    worker_count: int
     seed: int
 
     def __post_init__(self) -> None:
-        self._stack = Stack(self.folder, tuple(f"gateway-{number + 1}" for number in range(self.gateway_count)))
+        self._stack = Stack(self.folder, tuple(f"gateway-{number + 1}" for number in range(self.gateway_count)), self.worker_count)
         self._context: Context | None = None
         self._experiment = ""
         self._world: SimulatedTransport | None = None
@@ -165,16 +166,19 @@ class Fleet:
         return found | {"all_canceled_secs": time.monotonic() - began, "overlaps": self._ask("report")["overlaps"]}
 
     def killed_gateway(self, run_secs: float) -> dict[str, Any]:
-        """Kill a gateway's worker in the middle of a matrix, restart it as systemd would, and see when its jobs are driven again."""
+        """Kill a gateway's workers in the middle of a matrix, restart them as systemd would, and see when its jobs are driven again."""
         experiment = self._submit("killed", run_secs, 2, variants=("onnx-fp32",), accuracy=False)
         self._until(lambda: self._finished(experiment) > self.device_count // 2)
         gateway = self._stack.gateways[0]
         with read_session(self._engine) as session:
             held = set(session.exec(select(Device.name).where(col(Device.gateway) == gateway, col(Device.lease_job_id).is_not(None))).all())
         self._ask("mark")
-        self._stack.servers[f"worker {gateway}"].kill()
+        workers = self._stack.workers_of(gateway)
+        for name in workers:
+            self._stack.servers[name].kill()
         time.sleep(1.0)
-        self._stack.restart(f"worker {gateway}")
+        for name in workers:
+            self._stack.restart(name)
         self._until(lambda: self._finished(experiment) == self._jobs(experiment) and self._held() == 0)
         first = self._ask("report")["first"]
         found = self._census(experiment) | {"overlaps": self._ask("report")["overlaps"], "held": len(held)}

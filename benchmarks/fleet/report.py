@@ -56,7 +56,8 @@ def _page(found: dict[str, Any], problems: list[str], now: datetime) -> str:
     lines = [
         f"# Fleet, {now:%Y-%m-%d %H:%M} UTC: {'holds' if not problems else 'FAILS'}",
         "",
-        f"{found['devices']} simulated devices on {found['gateways']} gateways, seed {found['seed']}, commit {summary.commit()}.",
+        f"{found['devices']} simulated devices on {found['gateways']} gateways with {found['workers']} workers each, seed {found['seed']},"
+        f" commit {summary.commit()}. A job runs {found['run_secs']:g} s on average.",
         f"Machine: {about.get('cpu', {}).get('model', 'unknown CPU')}, {about.get('cpu', {}).get('usable_count', '?')} CPUs."
         " Everything runs on it, the simulated devices too (their cost is not counted).",
         *(f"- problem: {problem}" for problem in problems),

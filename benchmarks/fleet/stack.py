@@ -22,6 +22,7 @@ class Stack:
 
     folder: Path
     gateways: tuple[str, ...]
+    workers: int
     servers: dict[str, Server] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     postgres: Postgres | None = None
@@ -52,9 +53,14 @@ class Stack:
 
     def start_control_plane(self) -> None:
         for gateway in self.gateways:
-            self._add(f"worker {gateway}", [sys.executable, "-m", "benchmarks.fleet.wire", gateway])
+            for name in self.workers_of(gateway):
+                self._add(name, [sys.executable, "-m", "benchmarks.fleet.wire", gateway])
         for name in ("scheduler", "standby"):
             self._add(name, [sys.executable, "-m", "orchestrator.worker", "scheduler"])
+
+    def workers_of(self, gateway: str) -> list[str]:
+        """The names of a gateway's workers: each is a process, and uses one core at most."""
+        return [f"{gateway} worker {number + 1}" for number in range(self.workers)]
 
     def restart(self, name: str) -> None:
         self.servers[name].start(self.variables)
