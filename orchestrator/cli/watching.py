@@ -171,7 +171,7 @@ def describe(device: DeviceProgress) -> str:
     """Say in a few words what a device does now, or why it does nothing."""
     running = device.running
     if running is None:
-        return "" if device.done == device.total else (device.waiting_for or "")
+        return f"waiting: {device.waiting_for}" if device.done < device.total and device.waiting_for else ""
     text = f"{running.label}: {running.phase}"
     if running.total:
         text += f" {100 * min(running.done, running.total) // running.total} %"

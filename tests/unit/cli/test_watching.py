@@ -154,7 +154,7 @@ def test_without_a_terminal_progress_is_plain_lines(
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        (DeviceProgress("bench", 1, 3, None, "bench is bad: no disk"), "bench is bad: no disk"),
+        (DeviceProgress("bench", 1, 3, None, "bench is bad: no disk"), "waiting: bench is bad: no disk"),
         (DeviceProgress("bench", 3, 3, None, None), ""),
         (DeviceProgress("bench", 1, 3, RunningJob("j", "cnn/w8a8 accuracy", "loading", 0, 0, None), None), "cnn/w8a8 accuracy: loading"),
         (DeviceProgress("bench", 1, 3, RunningJob("j", "x", "steady", 500, 100, -1.0), None), "x: steady 100 %"),
