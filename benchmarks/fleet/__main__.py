@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--gateways", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="processes of each gateway")
     parser.add_argument("--jobs", type=int, default=10_000, help="a multiple of 20 times the devices")
-    parser.add_argument("--run-secs", type=float, default=25.0, help="how long a job of the matrix runs on its device, on average")
+    parser.add_argument("--run-secs", type=float, default=30.0, help="how long a job of the matrix runs on its device, on average")
     parser.add_argument("--steady-secs", type=float, default=120.0, help="how long the hour-long runs are watched")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where the summary goes")
