@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,7 +66,8 @@ class NewSshDevice:
             "port": target.port,
             "user": target.user,
             "host_key": host_key,
-            "key_file": self.key_file,
+            # As the shell here reads it: a worker runs in another folder.
+            "key_file": os.path.abspath(os.path.expanduser(self.key_file)) if self.key_file else None,
             "jump": self.jump,
         }
 
