@@ -94,6 +94,8 @@ def test_a_stopped_container_gets_the_time_that_the_unit_gives() -> None:
 def test_the_redis_of_the_compose_file_asks_for_its_password_and_writes_down_what_is_queued(tmp_path: Path) -> None:
     import redis
 
+    if shutil.which("redis-server") is None or shutil.which("redis-cli") is None:
+        pytest.skip("Redis is not installed (apt-get install redis-server)")
     service = COMPOSE["services"]["redis"]
     assert service["command"][:2] == ["sh", "-c"]
     # Compose writes $$ for $.
@@ -111,7 +113,9 @@ def test_the_redis_of_the_compose_file_asks_for_its_password_and_writes_down_wha
         with redis.Redis(unix_socket_path=str(socket)) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
         with redis.Redis(unix_socket_path=str(socket), password="s3cret") as client:
-            assert client.config_get("appendonly", "maxmemory-policy") == {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+            # One by one: Redis 6 answers one question at a time.
+            told = {**client.config_get("appendonly"), **client.config_get("maxmemory-policy")}
+            assert told == {"appendonly": "yes", "maxmemory-policy": "noeviction"}
         healthy = service["healthcheck"]["test"][1].replace("$$", "$").replace("redis-cli", f"redis-cli -s {socket}")
         for password, code in (("s3cret", 0), ("wrong", 1)):
             assert subprocess.call(["sh", "-c", healthy], env={**os.environ, "REDIS_PASSWORD": password}) == code
