@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy import Engine
 
-from agent.errors import EdgematrixError
 from orchestrator.dispatch.leases import LEASE_SECS, renew_lease
 from orchestrator.store.database import session as open_session
 
@@ -64,6 +63,6 @@ class LeaseKeeper:
                 try:
                     with open_session(self.engine) as session:
                         renew_lease(session, device_id, job_id, fence, self.clock())
-                except EdgematrixError as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, this thread must outlive it: nobody would start it again
                     # The next round tries again, well before the lease expires.
-                    log.warning("could not renew a lease", job=job_id, why=error.message)
+                    log.warning("could not renew a lease", job=job_id, why=f"{type(error).__name__}: {error}")

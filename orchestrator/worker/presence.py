@@ -9,7 +9,6 @@ from types import TracebackType
 import structlog
 from sqlalchemy import Engine
 
-from agent.errors import EdgematrixError
 from orchestrator.store.locks import give_lock, hold_lock
 
 log = structlog.get_logger(__name__)
@@ -48,5 +47,5 @@ class Presence:
     def _quietly(self, act: Callable[[], bool]) -> None:
         try:
             act()
-        except EdgematrixError as error:
-            log.warning("could not say that this gateway is served", why=error.message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next round tries again
+            log.warning("could not say that this gateway is served", why=f"{type(error).__name__}: {error}")
