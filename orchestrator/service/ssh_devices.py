@@ -175,12 +175,12 @@ def asked_before(context: Context, name: str) -> NewSshDevice:
 
 
 def trust_host_key(context: Context, name: str, host_key: str, why: str) -> DeviceView:
-    """Pin another host key for a device that was set up anew; its health is unknown until a check. Who did it, and why, is recorded."""
+    """Pin another host key for a device that was set up anew; a check then decides about its health. Who did it, and why, is recorded."""
     now = context.clock()
     with open_session(context.engine) as session:
         device = devices.find_device(session, name)
-        device.address = {**device.address, "host_key": host_key}
-        device.health, device.health_reason, device.next_check_at = DeviceHealth.UNKNOWN, "its host key was pinned anew", now
+        device.address, device.next_check_at = {**device.address, "host_key": host_key}, now
+        _doubt(device, "its host key was pinned anew")
         session.add(device)
         note_change(session, "device", name, "host key", "host key", context.actor, now, why)
     return devices.get_device(context, name)
@@ -207,10 +207,15 @@ def take_over(context: Context, name: str, why: str = "") -> DeviceView:
         if seen > device.fence:
             note_change(session, "device", name, f"fence {device.fence}", f"fence {seen}", context.actor, now, one_line(why))
             device.fence, device.next_check_at = seen, now
-            if device.health in (DeviceHealth.GOOD, DeviceHealth.BAD) and device.health_set_by == "system":
-                device.health, device.health_reason = DeviceHealth.UNKNOWN, "taken over, not checked yet"
+            _doubt(device, "taken over, not checked yet")
             session.add(device)
     return devices.get_device(context, name)
+
+
+def _doubt(device: Device, why: str) -> None:
+    """Let a check decide about the device's health, unless a person has: no change of ours brings back what somebody took out."""
+    if device.health_set_by == "system":
+        device.health, device.health_reason = DeviceHealth.UNKNOWN, why
 
 
 def has_file(context: Context, name: str, path: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.dispatch.ledger import set_health
 from orchestrator.domain.states import DeviceHealth, JobState
-from orchestrator.service import devices, upkeep
+from orchestrator.service import devices, ssh_devices, upkeep
 from orchestrator.service.context import Context
 from orchestrator.service.upkeep import InThePast
 from orchestrator.service.views import DeviceView
@@ -37,6 +37,16 @@ def test_a_device_that_a_person_took_out_gets_no_job_and_no_check_changes_that(
     assert people.checks == []
     assert people.device().health == health
     assert people.changes("device", "pi") == [(health, "ada", "reads 3 °C too low")]
+
+
+def test_a_host_key_pinned_anew_brings_no_device_back_that_a_person_took_out(people: People) -> None:
+    people.add_device()
+    upkeep.maintain(people["ada"], "pi", "new fan")
+    view = ssh_devices.trust_host_key(people["bob"], "pi", "ssh-ed25519 AAAA", "set up anew")
+    assert (view.health, view.health_reason, view.health_set_by) == (DeviceHealth.MAINTENANCE, "new fan", "ada")
+    upkeep.bring_back(people["ada"], "pi")
+    view = ssh_devices.trust_host_key(people["bob"], "pi", "ssh-ed25519 BBBB", "and again")
+    assert (view.health, view.health_reason) == (DeviceHealth.UNKNOWN, "its host key was pinned anew")
 
 
 def test_a_decision_ends_at_the_time_given_and_a_check_decides_then(people: People) -> None:
