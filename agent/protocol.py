@@ -8,12 +8,15 @@ A device's folder (its *root*) holds::
     custody.log, custody.log.1   the device's own record of who used it; see ``agent.custody``
     jobs/<job_id>.<attempt>/     one folder for each attempt:
         request.json                 RunRequest, written by the orchestrator
-        queries.spool, samples.spool, outputs.spool     written by the runner
+        queries.spool, samples.spool, outputs.spool, probes.spool     written by the runner
         telemetry.spool, events.spool                   written by the supervisor
         progress                     PROGRESS, rewritten in place by the runner
         read_mark                    touched whenever the orchestrator reads; see ``orphan_after_secs``
         cancel                       its presence asks the supervisor to end the run
         runner.json                  RunnerReport, written by the runner when all is measured, and again with the placement
+        start.json                   RunStart, written by the supervisor before the runner starts: what a run that is lost leaves behind
+        runner_start.json            RunnerStart, written by the runner before it loads the model
+        control                      CONTROL, rewritten in place by the supervisor of a soak: the temperature that steers it
         outcome.json                 RunOutcome, written by the supervisor as its last act
 
 Everything that comes from a device is untrusted: it is sized with the limits below and checked here before use.
@@ -21,20 +24,30 @@ Everything that comes from a device is untrusted: it is sized with the limits be
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import struct
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Optional, Tuple
 
-from agent.errors import RequestInvalid
+from agent.message_text import MAX_MESSAGE_BYTES as MAX_MESSAGE_BYTES
+from agent.message_text import from_json as from_json
+from agent.message_text import to_json as to_json
+from agent.soak_settings import CONTROL as CONTROL
+from agent.soak_settings import CONTROL_FILE as CONTROL_FILE
+from agent.soak_settings import MAX_ARRIVALS as MAX_ARRIVALS
+from agent.soak_settings import PATTERNS as PATTERNS
+from agent.soak_settings import PROBE_COLUMNS as PROBE_COLUMNS
+from agent.soak_settings import PROBES as PROBES
+from agent.soak_settings import STOPS as STOPS
+from agent.soak_settings import CoLoad as CoLoad
+from agent.soak_settings import LoadPattern as LoadPattern
+from agent.soak_settings import ProbeSettings as ProbeSettings
+from agent.soak_settings import SoakReport as SoakReport
+from agent.soak_settings import SoakSettings as SoakSettings
 from agent.steps import STEP_PARAMETERS as STEP_PARAMETERS
 from agent.steps import check_steps as check_steps
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_STREAM_BYTES = 4 * 1024 * 1024 * 1024
 
 AGENTS_FOLDER = "agents"
@@ -53,6 +66,8 @@ READ_MARK_FILE = "read_mark"
 CANCEL_FILE = "cancel"
 RUNNER_REPORT_FILE = "runner.json"
 OUTCOME_FILE = "outcome.json"
+START_FILE = "start.json"
+RUNNER_START_FILE = "runner_start.json"
 
 # --- streams -------------------------------------------------------------------------------------------------
 
@@ -61,10 +76,13 @@ SAMPLES = "samples"
 OUTPUTS = "outputs"
 TELEMETRY = "telemetry"
 EVENTS = "events"
-STREAMS = (QUERIES, SAMPLES, OUTPUTS, TELEMETRY, EVENTS)
+STREAMS = (QUERIES, SAMPLES, OUTPUTS, PROBES, TELEMETRY, EVENTS)
 
 #: Phases of a run, as the number stored in the ``phase`` column and in PROGRESS.
-PHASES = ("starting", "loading", "first_query", "warmup", "steady", "accuracy", "finishing")
+PHASES = (
+    *("starting", "loading", "first_query", "warmup", "steady", "accuracy", "finishing"),
+    *("idle", "precondition", "probe", "cooldown"),
+)
 
 #: Columns of ``queries``: name, numpy dtype and unit. Every time is monotonic nanoseconds.
 #: ``start_ns`` counts from the runner's origin (``RunnerReport.origin_monotonic_ns``); the three others are durations, so that
@@ -107,6 +125,15 @@ EVENT_CODES = (
     "orphaned",
     "fence_adopted",
     "sample_late",
+    # A soak. ``value``: the control temperature in °C, for the markers 1 for load and 0 for rest.
+    "marker",
+    "safety_stop",
+    "battery_stop",
+    "cooldown_started",
+    "cooldown_ended",
+    # ``value``: the channel's index in ``RunOutcome.sensors``. Said once for each time that a channel falls silent or speaks again.
+    "sensor_failed",
+    "sensor_recovered",
 )
 
 #: ``progress``: phase index, done, total (0 when unknown), seconds left (negative when unknown).
@@ -184,6 +211,7 @@ class RunRequest:
     full_outputs: bool = False
     telemetry_hz: float = 10.0
     orphan_after_secs: float = 900.0
+    soak: Optional[SoakSettings] = None
 
 
 @dataclass(frozen=True)
@@ -252,13 +280,31 @@ class RunnerReport:
     peak_rss_bytes: Optional[int] = None
     rss_before_load_bytes: Optional[int] = None
     numpy_threads: Dict[str, Any] = field(default_factory=dict)
+    soak: Optional[SoakReport] = None
+
+
+@dataclass(frozen=True)
+class RunnerStart:
+    """What a runner says of itself before it loads the model, so that the queries of one that is killed can be placed in time."""
+
+    origin_monotonic_ns: int
+    runtime: Dict[str, str] = field(default_factory=dict)
+
+
+#: What a telemetry channel measures. ``flag`` is 0 or 1; ``state`` a level of a few; ``counter`` only grows; ``share`` is in percent.
+QUANTITIES = (
+    *("temperature", "clock", "power", "voltage", "current", "energy", "flag", "state", "counter", "share", "memory", "fan_speed"),
+    "other",
+)
 
 
 @dataclass(frozen=True)
 class SensorInfo:
-    """One telemetry channel: a stable name, its unit and where it comes from; ``error`` when it could not be read even once.
+    """One telemetry channel: a stable name, what it measures in which unit, and where it comes from.
 
-    ``readings`` counts how often it was asked, ``missing`` how often it did not answer.
+    ``error`` says why it could not be read even once; ``caution`` what a reader must know of readings that did come (a cached value, a
+    sign that differs between vendors, a placeholder that was left out). ``readings`` counts how often it was asked, ``missing`` how often
+    it did not answer.
     """
 
     name: str
@@ -267,11 +313,49 @@ class SensorInfo:
     error: Optional[str] = None
     readings: int = 0
     missing: int = 0
+    quantity: str = "other"
+    caution: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class SamplingCost:
+    """What sampling cost: CPU seconds of the supervisor in so many seconds of the run, where it ran, and how often it came late.
+
+    ``cpus`` are the CPUs it was held on, empty when it could not choose; ``shares_core`` says that the runner's threads may use them, too.
+    """
+
+    cpu_secs: float
+    wall_secs: float
+    hertz: float
+    cpus: List[int] = field(default_factory=list)
+    shares_core: Optional[bool] = None
+    rounds: int = 0
+    late_rounds: int = 0
+    longest_late_secs: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """What is known when the runner is about to start; with the spools it is all that a run leaves whose supervisor was killed."""
+
+    protocol: int
+    job_id: str
+    attempt: int
+    fence: int
+    agent_version: str
+    agent_sha256: str
+    started_utc: str
+    boot_id: Optional[str] = None
+    conditions: Dict[str, Any] = field(default_factory=dict)
+    sensors: List[SensorInfo] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The supervisor's last act: how the attempt ended and everything that was found beside it."""
+    """The supervisor's last act: how the attempt ended and everything that was found beside it.
+
+    ``stopped`` is one of STOPS when a soak was ended before its time by a rule of its own; its status is ``completed`` all the same.
+    """
 
     protocol: int
     job_id: str
@@ -288,6 +372,8 @@ class RunOutcome:
     conditions: Dict[str, Any] = field(default_factory=dict)
     sensors: List[SensorInfo] = field(default_factory=list)
     streams: Dict[str, ContentRef] = field(default_factory=dict)
+    sampling: Optional[SamplingCost] = None
+    stopped: Optional[str] = None
 
 
 OUTCOME_STATUSES = ("completed", "error", "timeout", "canceled")
@@ -309,70 +395,3 @@ class RunStatus:
 #: ``absent``: no such folder; ``pushed``: a request lies there, nothing was started; ``running``: a supervisor lives;
 #: ``ended``: outcome.json is there; ``lost``: started, no supervisor lives, no outcome.
 RUN_STATES = ("absent", "pushed", "running", "ended", "lost")
-
-Message = TypeVar("Message")
-
-
-def to_json(message: Any) -> str:
-    """Serialize a message (a dataclass of this module) as compact JSON."""
-    return json.dumps(dataclasses.asdict(message), separators=(",", ":"), allow_nan=False)
-
-
-def from_json(kind: Type[Message], text: str) -> Message:
-    """Parse and check one message.
-
-    Raises :class:`RequestInvalid` naming the field for text over MAX_MESSAGE_BYTES, anything that is not JSON, an unknown or missing field,
-    or a value of another type.
-    """
-    if len(text) > MAX_MESSAGE_BYTES:
-        raise RequestInvalid(f"{kind.__name__}: {len(text)} bytes are more than the {MAX_MESSAGE_BYTES} allowed")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RequestInvalid(f"{kind.__name__}: not JSON: {error}") from error
-    built: Message = _build(kind, value, kind.__name__)
-    return built
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """Check ``value`` against a type annotation and build it; recursion follows the dataclasses above, so its depth is bounded."""
-    if kind is Any:
-        return value
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build_dataclass(kind, value, where)
-    origin = typing.get_origin(kind)
-    arguments = typing.get_args(kind)
-    if origin is typing.Union:
-        if value is None and type(None) in arguments:
-            return None
-        return _build(arguments[0], value, where)
-    if origin is list:
-        if not isinstance(value, list):
-            raise RequestInvalid(f"{where}: expected a list, found {type(value).__name__}")
-        return [_build(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise RequestInvalid(f"{where}: expected an object, found {type(value).__name__}")
-        return {str(key): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise RequestInvalid(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
-    return value
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise RequestInvalid(f"{where}: expected an object, found {type(value).__name__}")
-    annotations = typing.get_type_hints(kind)
-    fields = {item.name: item for item in dataclasses.fields(kind)}
-    unknown = sorted(set(value) - set(fields))
-    if unknown:
-        raise RequestInvalid(f"{where}: unknown field {unknown[0]!r}")
-    built = {}
-    for name, item in fields.items():
-        if name in value:
-            built[name] = _build(annotations[name], value[name], f"{where}.{name}")
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise RequestInvalid(f"{where}: field {name!r} is missing")
-    return kind(**built)

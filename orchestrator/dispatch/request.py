@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agent import protocol
 from orchestrator.domain.plan import Plan, PlannedModel, PlannedVariant
+from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Scenario, TaskKind
 from orchestrator.store.tables import Job
 
@@ -45,13 +46,53 @@ def build_request(plan: Plan, job: Job, interpreter: Sequence[str], attempt: int
             max_duration_secs=scenario.max_duration_secs,
         ),
         interpreter=list(interpreter),
-        timeout_secs=plan.limits.timeout_secs,
+        timeout_secs=plan.limits.timeout_secs + (_longest_secs(scenario.soak) if scenario.soak else 0.0),
         class_count=model.dataset.info.class_count if is_accuracy else None,
         top_k=model.task.top_k,
         full_outputs=is_accuracy and (scenario.full_outputs or model.task.kind == TaskKind.TENSOR),
-        telemetry_hz=plan.telemetry_hz,
+        telemetry_hz=(scenario.soak.telemetry_hz if scenario.soak else None) or plan.telemetry_hz,
+        soak=None if scenario.soak is None else _soak(scenario.soak),
         orphan_after_secs=plan.limits.orphan_after_secs,
     )
+
+
+def _soak(asked: PlannedSoak) -> protocol.SoakSettings:
+    precondition, probe = asked.precondition, asked.probe
+    return protocol.SoakSettings(
+        duration_secs=asked.duration_secs,
+        pattern=_pattern(asked),
+        probe=None if probe is None else protocol.ProbeSettings(probe.samples, probe.every_secs, probe.cold_rounds),
+        co_load=protocol.CoLoad(asked.co_load.cpu_workers, asked.co_load.memory_workers),
+        idle_secs=asked.idle_secs,
+        precondition_secs=precondition.secs if precondition else 0.0,
+        precondition_until_c=precondition.until_c if precondition else None,
+        cooldown_secs=asked.cooldown.secs,
+        cooldown_until_c=asked.cooldown.until_c,
+        stop_above_c=asked.stop.above_c,
+        stop_below_battery_percent=asked.stop.below_battery_percent,
+        marker=asked.marker,
+        control_sensor=asked.control_sensor,
+    )
+
+
+def _pattern(asked: PlannedSoak) -> protocol.LoadPattern:
+    pattern = asked.pattern
+    if isinstance(pattern, str):
+        return protocol.LoadPattern("flat_out")
+    if pattern.fixed_rate is not None:
+        return protocol.LoadPattern("fixed_rate", rate_hz=pattern.fixed_rate.rate_hz)
+    if pattern.duty_cycle is not None:
+        return protocol.LoadPattern("duty_cycle", on_secs=pattern.duty_cycle.on_secs, off_secs=pattern.duty_cycle.off_secs)
+    if pattern.thermal_cycle is not None:
+        return protocol.LoadPattern("thermal_cycle", low_c=pattern.thermal_cycle.low_c, high_c=pattern.thermal_cycle.high_c)
+    assert pattern.recorded is not None
+    return protocol.LoadPattern("recorded", arrivals_secs=list(asked.arrivals_secs), cycle_secs=pattern.recorded.cycle_secs)
+
+
+def _longest_secs(asked: PlannedSoak) -> float:
+    """How long a soak lasts by its own rules; the limit of the spec is what the rest may take."""
+    before = asked.idle_secs + (asked.precondition.secs if asked.precondition else 0.0)
+    return before + asked.duration_secs + asked.cooldown.secs
 
 
 def stream_limit(plan: Plan, job: Job, stream: str) -> int:

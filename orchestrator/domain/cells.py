@@ -141,7 +141,7 @@ def request_prefix(model: PlannedModel, variant: str, scenario: Scenario, settin
         "steps": planned.steps,
         "scenario": scenario.value,
         # How often a cell is repeated is no part of what one repeat asks for.
-        "scenario_settings": settings.model_dump(mode="json", exclude={"repeats"}),
+        "scenario_settings": settings.model_dump(mode="json", exclude={"repeats"}, exclude_none=True),
         "agent_sha256": agent_sha256,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode())

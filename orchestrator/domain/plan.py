@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.domain.results import DatasetInfo, VariantInfo
+from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Scenario, TaskKind
 
 
@@ -59,7 +60,7 @@ class PlannedModel(_Frozen):
 
 
 class ScenarioSettings(_Frozen):
-    """How one scenario is run; the load settings matter to ``latency`` alone."""
+    """How one scenario is run; the load settings matter to ``latency`` alone, ``soak`` is there for soaks."""
 
     repeats: int = 1
     full_outputs: bool = False
@@ -68,6 +69,7 @@ class ScenarioSettings(_Frozen):
     min_duration_secs: float = 10.0
     min_query_count: int = 1024
     max_duration_secs: float = 60.0
+    soak: PlannedSoak | None = None
 
 
 class Limits(_Frozen):

@@ -112,7 +112,8 @@ class JobInfo(_Frozen):
 class SensorRecord(_Frozen):
     """One channel of the ``telemetry`` trace, whose ``sensor`` column counts these from 0; ``error`` when it could not be read.
 
-    ``readings`` counts how often it was asked, ``missing`` how often it did not answer.
+    ``readings`` counts how often it was asked, ``missing`` how often it did not answer; ``quantity`` is one of
+    ``agent.protocol.QUANTITIES``; ``caution`` what a reader must know of its readings.
     """
 
     name: str
@@ -121,10 +122,15 @@ class SensorRecord(_Frozen):
     error: str | None = None
     readings: int = 0
     missing: int = 0
+    quantity: str = "other"
+    caution: str | None = None
 
 
 class AttemptInfo(_Frozen):
-    """One execution. ``clock_offset_secs`` is the device's UTC less the orchestrator's at the start, known to within its uncertainty."""
+    """One execution. ``clock_offset_secs`` is the device's UTC less the orchestrator's at the start, known to within its uncertainty.
+
+    ``sampling`` is what reading the sensors cost (``agent.protocol.SamplingCost``); ``stopped`` names the rule by which a soak ended early.
+    """
 
     number: int
     fence: int
@@ -138,10 +144,12 @@ class AttemptInfo(_Frozen):
     clock_offset_uncertainty_secs: float | None = None
     runner: dict[str, Any] = Field(default_factory=dict)
     sensors: tuple[SensorRecord, ...] = ()
+    sampling: dict[str, Any] | None = None
+    stopped: str | None = None
 
 
 class TraceInfo(_Frozen):
-    """A time series as Parquet, by content: ``queries``, ``samples``, ``outputs``, ``telemetry``, ``events``."""
+    """A time series as Parquet, by content: ``queries``, ``samples``, ``outputs``, ``probes``, ``telemetry``, ``events``."""
 
     sha256: str
     size_bytes: int

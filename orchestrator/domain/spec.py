@@ -15,6 +15,7 @@ from orchestrator.domain.mistakes import Source
 from orchestrator.domain.plan import Limits as PlannedLimits
 from orchestrator.domain.plan import ScenarioSettings
 from orchestrator.domain.scalars import Flag, Name, NotNegative, OneOrMany, Positive, PositiveWhole, Sha256, Text, Whole, Word, distinct
+from orchestrator.domain.soak import PlannedSoak, SoakScenario
 from orchestrator.domain.states import Scenario, TaskKind
 from orchestrator.domain.steps import Step
 
@@ -158,6 +159,7 @@ class LatencyScenario(_Frozen):
 class Scenarios(_Frozen):
     accuracy: AccuracyScenario | None = None
     latency: LatencyScenario | None = None
+    soak: SoakScenario | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -166,14 +168,22 @@ class Scenarios(_Frozen):
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Scenarios:
-        if self.accuracy is None and self.latency is None:
-            raise ValueError("no scenario is given | write `accuracy:` or `latency:` below it")
+        if self.accuracy is None and self.latency is None and self.soak is None:
+            raise ValueError("no scenario is given | write `accuracy:`, `latency:` or `soak:` below it")
         return self
 
     def settings(self) -> dict[Scenario, ScenarioSettings]:
         """Return the scenarios asked for, in the order in which they run."""
         asked = {Scenario.ACCURACY: self.accuracy, Scenario.LATENCY: self.latency}
-        return {scenario: item.settings() for scenario, item in asked.items() if item is not None}
+        settings = {scenario: item.settings() for scenario, item in asked.items() if item is not None}
+        if self.soak is not None:
+            settings[Scenario.SOAK] = ScenarioSettings(
+                repeats=self.soak.repeats,
+                warmup_min_secs=self.soak.warmup_min_secs,
+                warmup_runs=0 if self.soak.pattern == "cold_start" else self.soak.warmup_runs,
+                soak=PlannedSoak(**self.soak.model_dump()),
+            )
+        return settings
 
 
 class Limits(_Frozen):

@@ -67,6 +67,7 @@ class Emulation(StrEnum):
 class Scenario(StrEnum):
     ACCURACY = "accuracy"
     LATENCY = "latency"
+    SOAK = "soak"
 
 
 class TaskKind(StrEnum):

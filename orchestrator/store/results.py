@@ -223,6 +223,8 @@ def _attempt(row: Row[Any], agent_sha256: str) -> AttemptInfo:
         clock_offset_uncertainty_secs=row.clock_offset_uncertainty_secs,
         runner=outcome.get("runner") or {},
         sensors=tuple(SensorRecord.model_validate(sensor) for sensor in outcome.get("sensors") or ()),
+        sampling=outcome.get("sampling"),
+        stopped=outcome.get("stopped"),
     )
 
 
