@@ -64,7 +64,10 @@ class Job(SQLModel, table=True):
 
 
 class Attempt(SQLModel, table=True):
-    """One execution of a job, under one lease (which may be renewed under a higher fence when a gateway died)."""
+    """One execution of a job, under one lease (which may be renewed under a higher fence when a gateway died).
+
+    ``traces`` names what was measured by an attempt that has no result: it was cut short, and holds what it has.
+    """
 
     job_id: str = Field(primary_key=True, foreign_key="job.id")
     number: int = Field(primary_key=True)
@@ -78,6 +81,7 @@ class Attempt(SQLModel, table=True):
     conditions_key: str | None = None
     clock_offset_secs: float | None = None
     clock_offset_uncertainty_secs: float | None = None
+    traces: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
 class Result(SQLModel, table=True):
@@ -106,11 +110,27 @@ class MetricRow(SQLModel, table=True):
     cause: str | None = None
 
 
+class ImportedTrace(SQLModel, table=True):
+    """A record of another instrument (``kind``: ``power``) beside one attempt; ``alignment`` says how its clock was brought to ours."""
+
+    __tablename__ = "imported_trace"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    job_id: str = Field(foreign_key="job.id", index=True)
+    attempt: int
+    kind: str
+    sha256: str
+    alignment: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    actor: str
+    at: float
+
+
 class Device(SQLModel, table=True):
     """One physical thing, its health and its lease. ``fence`` only ever grows; the device keeps the highest it has seen, too.
 
     ``health_set_by`` is ``system`` or a person, whose decision no check changes; it ends at ``health_until``, if that is given.
-    ``power_cycle`` says how a hung device is switched off and on, ``power_cycled_at`` when that was last tried in vain.
+    ``power_cycle`` says how a hung device is switched off and on, ``power_cycled_at`` when that was last tried in vain;
+    ``surroundings`` how the chamber and the fan around it are set.
     """
 
     id: int | None = Field(default=None, primary_key=True)
@@ -130,6 +150,7 @@ class Device(SQLModel, table=True):
     check_asked_at: float | None = None
     power_cycle: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     power_cycled_at: float | None = None
+    surroundings: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     added_at: float
     fence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))

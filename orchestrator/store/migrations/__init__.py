@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 #: The newest revision of ``versions/``; kept as a constant so that asking whether a database is up to date does not import Alembic.
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 
 
 def config(connection: Connection | None = None) -> Config:
