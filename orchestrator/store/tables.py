@@ -111,7 +111,10 @@ class MetricRow(SQLModel, table=True):
 
 
 class ImportedTrace(SQLModel, table=True):
-    """A record of another instrument (``kind``: ``power``) beside one attempt; ``alignment`` says how its clock was brought to ours."""
+    """A record of another instrument that somebody laid beside one attempt (``kind``: ``power``); the last one of a kind counts.
+
+    ``source`` says in words where it came from, ``alignment`` how its clock was brought to the device's.
+    """
 
     __tablename__ = "imported_trace"
 
@@ -120,6 +123,9 @@ class ImportedTrace(SQLModel, table=True):
     attempt: int
     kind: str
     sha256: str
+    size_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    rows: int = Field(sa_column=Column(BigInteger, nullable=False))
+    source: str
     alignment: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     actor: str
     at: float
