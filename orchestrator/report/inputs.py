@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.results import ResultEnvelope
+from orchestrator.domain.states import Emulation
+from orchestrator.domain.thermal import ThermalStory
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,75 @@ class TelemetrySeries:
 
 
 @dataclass(frozen=True)
+class SeriesLine:
+    """One channel of a soak, thinned for drawing: ascending seconds from the first steady query. A value None breaks the line: a gap."""
+
+    name: str
+    unit: str
+    time_s: tuple[float, ...]
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class SeriesState:
+    """When a flag was set, or a cooling device above nothing: (from, to, part of the channel's ``highest``), seconds as above."""
+
+    name: str
+    words: str
+    highest: float
+    stretches: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class LatencyBins:
+    """The runtime's own call (``invoke``) over the steady part, from every query: mean and extremes of those that ended in each bin.
+
+    ``time_s`` are middles of bins ``width_s`` long. None where no query ended, or no reading lay in the bin. ``clock_share`` is the clock
+    against its highest value in this run.
+    """
+
+    width_s: float
+    count: int
+    time_s: tuple[float, ...]
+    mean_ms: tuple[float | None, ...]
+    low_ms: tuple[float | None, ...]
+    high_ms: tuple[float | None, ...]
+    temperature_c: tuple[float | None, ...]
+    clock_share: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ThermalSeries:
+    """What one attempt of a soak recorded, small enough to draw: :func:`orchestrator.report.reduce_thermal.reduce_soak` makes it.
+
+    ``phases`` are (name, from, to) in seconds; ``left_out`` counts channels that are in the traces and not drawn.
+    """
+
+    start_s: float
+    end_s: float
+    phases: tuple[tuple[str, float, float], ...] = ()
+    temperatures: tuple[SeriesLine, ...] = ()
+    clocks: tuple[SeriesLine, ...] = ()
+    powers: tuple[SeriesLine, ...] = ()
+    states: tuple[SeriesState, ...] = ()
+    latency: LatencyBins | None = None
+    rate_qps: SeriesLine | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class ThermalPanel:
+    """One attempt of one soak job: whose it is, what it tells, and what it looked like."""
+
+    variant: str
+    device: str
+    story: ThermalStory
+    series: ThermalSeries
+    emulated: Emulation = Emulation.NONE
+    repeat: int = 0
+
+
+@dataclass(frozen=True)
 class ReportExtras:
     """What stands beside the envelopes: distributions, comparisons and series already reduced, and how the experiment was started.
 
@@ -80,6 +151,7 @@ class ReportExtras:
     latencies: tuple[LatencyDistribution, ...] = ()
     comparisons: tuple[PairComparison, ...] = ()
     telemetry: tuple[TelemetrySeries, ...] = ()
+    soaks: tuple[ThermalPanel, ...] = ()
     spec_file: str = ""
     spec_text: str = ""
     command: str = ""
