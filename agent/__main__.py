@@ -59,6 +59,8 @@ def _answer(asked: argparse.Namespace) -> Dict[str, Any]:
         return bundle.unpack(root, asked.sha256)
     if asked.command == "health":
         return health.health(root, HostFiles())
+    if asked.command == "thermals":
+        return health.thermals(HostFiles())
     if asked.command == "prune":
         return content.prune(root, frozenset(asked.keep), asked.unused_secs, asked.max_bytes, time.time())
     if asked.command == "ps":
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", "check one of them against its digest, and remove it when it is wrong"),
         ("join", "make one content file of its parts, and say which of them are missing or damaged"),
         ("health", "room, other work, sensors and power supply of this device"),
+        ("thermals", "one reading of temperatures, fans and battery"),
         ("unpack", "make an interpreter of the bundle that came as content"),
         ("prune", "remove content that was not used for long, or the longest unused above a size"),
         ("ps", "list all runs on this device"),
@@ -130,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told)
         if name in ("verify", "join", "unpack"):
             command.add_argument("sha256")
-        elif name not in ("contents", "health", "prune", "ps"):
+        elif name not in ("contents", "health", "thermals", "prune", "ps"):
             command.add_argument("name")
         command.add_argument("--root", required=True)
         if name in ("start", "status", "cancel", "clean"):

@@ -9,11 +9,14 @@ from typing import Any, Dict, List, Optional
 
 from agent.errors import storage_error
 from agent.host import HostFiles, try_text
+from agent.protocol import SensorInfo
 from agent.sensors import SENSORS, SensorContext
 
 #: Long enough to average over the scheduler's ticks, short enough that a check stays quick.
 _LOAD_SECS = 0.5
 _POWER_FLAGS = ("under_voltage", "throttled")
+#: Channels that tell how warm a device is and what decides how warm it will be, whatever they measure.
+_THERMAL_NAMES = ("ambient.", "battery.", "fan.")
 
 
 def health(root: Path, host: HostFiles) -> Dict[str, Any]:
@@ -36,6 +39,15 @@ def health(root: Path, host: HostFiles) -> Dict[str, Any]:
     }
 
 
+def thermals(host: HostFiles) -> Dict[str, Any]:
+    """Return one reading of every channel of temperature, fan or battery, with both clocks; quick, so that it can be asked often.
+
+    ``channels`` holds name, quantity, unit, value (None without one) and error of each.
+    """
+    channels = [item for item in _channels(host) if item["unit"] == "°C" or item["name"].startswith(_THERMAL_NAMES)]
+    return {"channels": channels, "monotonic_ns": time.monotonic_ns(), "utc_unix_secs": time.time()}
+
+
 def _channels(host: HostFiles) -> List[Dict[str, Any]]:
     told: List[Dict[str, Any]] = []
     for kind in SENSORS.values():
@@ -46,8 +58,12 @@ def _channels(host: HostFiles) -> List[Dict[str, Any]]:
         sensor.close()
         for info, value in zip(infos, values):  # noqa: B905 (Python 3.9 has no strict=)
             # Not-a-number compares unequal to itself.
-            told.append({"name": info.name, "unit": info.unit, "value": value if value == value else None, "error": info.error})
+            told.append(_told(info, value if value == value else None))
     return told
+
+
+def _told(info: SensorInfo, value: Optional[float]) -> Dict[str, Any]:
+    return {"name": info.name, "quantity": info.quantity, "unit": info.unit, "value": value, "error": info.error}
 
 
 def _busy_percent(host: HostFiles, over_secs: float) -> Optional[float]:
