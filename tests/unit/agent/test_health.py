@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from agent import health
 from agent.host import HostFiles
 
@@ -21,7 +23,7 @@ def test_thermals_tells_each_temperature_and_nothing_that_is_none(tmp_path: Path
     zone(tmp_path, 1, "gpu-thermal", None)
     reply = health.thermals(HostFiles(sys=tmp_path))
     told = {item["name"]: item for item in reply["channels"]}
-    assert told["thermal.cpu_thermal_c"]["value"] == 48.8
+    assert told["thermal.cpu_thermal_c"]["value"] == pytest.approx(48.8)
     assert told["thermal.cpu_thermal_c"]["unit"] == "°C"
     assert told["thermal.gpu_thermal_c"]["value"] is None
     assert told["thermal.gpu_thermal_c"]["error"]
