@@ -11,29 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.errors import DeviceReplyInvalid
-from agent.protocol import OUTPUTS, PHASES, QUERIES, QUERY_COLUMNS, SAMPLES, TELEMETRY, TELEMETRY_COLUMNS, RunnerReport, RunOutcome
+from agent.protocol import OUTPUTS, PHASES, QUERIES, SAMPLES, TELEMETRY, RunnerReport, RunOutcome
 from orchestrator.analysis.evaluators import EVALUATORS, EvaluationInput
 from orchestrator.analysis.latency import LatencySummary, latency_metrics, summarize_latency
 from orchestrator.analysis.metric_names import METRICS
-from orchestrator.analysis.samples import Columns, SampleAnswers, check_samples
+from orchestrator.analysis.samples import SampleAnswers, check_samples
+from orchestrator.analysis.streams import Columns, checked_queries, checked_telemetry
 from orchestrator.analysis.telemetry import split_channels
 from orchestrator.analysis.validity import Evidence, assess
 from orchestrator.domain.results import Metric, ValidityRecord
+from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Emulation, Scenario, TaskKind
 
 #: Raised whenever the same traces give other metrics. 1 first release.
 ANALYSIS_VERSION = 1
 
 EMULATED_CPU = "emulated CPU: latency withheld"
-
-#: A duration or time beyond this (104 days in nanoseconds) is no measurement; sums of three stay far inside 64 bits.
-_LONGEST_NS = 2**53
-#: A monotonic clock beyond this (146 years of uptime) is none.
-_LATEST_NS = 2**62
-_DAMAGED = "the agent on the device wrote what the protocol does not allow; reinstall it and run again"
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,8 @@ def compute(
     telemetry_hz: float = 0.0,
     clock_offset_secs: float | None = None,
     start_gate_c: tuple[float, float] | None = None,
+    soak: PlannedSoak | None = None,
+    limit_c: float | None = None,
 ) -> Measured:
     """Compute metrics and validity of one completed run.
 
@@ -67,11 +63,11 @@ def compute(
     DeviceReplyInvalid when a stream breaks the protocol.
     """
     runner = outcome.runner or RunnerReport()
-    queries = _checked_queries(streams.get(QUERIES))
+    queries = checked_queries(streams.get(QUERIES))
     summary = summarize_latency(queries)
     common = _common_metrics(runner, summary, emulated)
     samples: SampleAnswers | None = None
-    if scenario is Scenario.LATENCY:
+    if scenario in (Scenario.LATENCY, Scenario.SOAK):
         metrics = [*common, *(_withheld(latency_metrics(summary)) if emulated is Emulation.CPU else latency_metrics(summary))]
     else:
         answered = streams.get(SAMPLES)
@@ -92,23 +88,6 @@ def compute(
         start_gate_c,
     )
     return Measured(tuple(_finite(metric) for metric in metrics), assess(evidence))
-
-
-def _checked_queries(queries: Columns | None) -> Columns:
-    if queries is None:
-        return {name: np.empty(0, dtype=kind) for name, kind in QUERY_COLUMNS}
-    missing = [name for name, _ in QUERY_COLUMNS if name not in queries]
-    if missing:
-        raise DeviceReplyInvalid(f"the queries stream has no column {missing[0]!r}", _DAMAGED)
-    columns = {name: np.asarray(queries[name]) for name, _ in QUERY_COLUMNS}
-    if len({column.shape for column in columns.values()}) != 1 or any(column.dtype.kind != "u" for column in columns.values()):
-        raise DeviceReplyInvalid("the columns of the queries stream do not fit together", _DAMAGED)
-    if columns["phase"].size and int(columns["phase"].max()) >= len(PHASES):
-        raise DeviceReplyInvalid(f"a query names phase {int(columns['phase'].max())}; there are {len(PHASES)}", _DAMAGED)
-    for name in ("start_ns", "pre_ns", "invoke_ns", "post_ns"):
-        if columns[name].size and int(columns[name].max()) > _LONGEST_NS:
-            raise DeviceReplyInvalid(f"a query has {name} = {int(columns[name].max())}, more than 104 days", _DAMAGED)
-    return columns
 
 
 def _no_samples() -> Columns:
@@ -160,8 +139,8 @@ def _evidence(
     clock_offset_secs: float | None,
     start_gate_c: tuple[float, float] | None,
 ) -> Evidence:
-    telemetry = _checked_telemetry(telemetry, runner.origin_monotonic_ns)
-    window = _measured_window(queries, "steady" if scenario is Scenario.LATENCY else "accuracy")
+    telemetry = checked_telemetry(telemetry, runner.origin_monotonic_ns)
+    window = _measured_window(queries, "accuracy" if scenario is Scenario.ACCURACY else "steady")
     whole = split_channels(telemetry, outcome.sensors)
     time_ns = np.asarray(telemetry["time_ns"])
     channels = whole
@@ -188,26 +167,6 @@ def _evidence(
         missing_count=samples.missing_count if samples else 0,
         non_finite_samples=samples.non_finite_samples if samples else (),
     )
-
-
-def _checked_telemetry(telemetry: Columns | None, origin_ns: int) -> Columns:
-    """Check the telemetry and bring its times, raw monotonic ones, to the runner's origin, from which queries count; earlier ones
-    are negative.
-    """
-    if telemetry is None:
-        return {name: np.empty(0, dtype=np.int64 if name == "time_ns" else kind) for name, kind in TELEMETRY_COLUMNS}
-    missing = [name for name, _ in TELEMETRY_COLUMNS if name not in telemetry]
-    if missing:
-        raise DeviceReplyInvalid(f"the telemetry stream has no column {missing[0]!r}", _DAMAGED)
-    columns: dict[str, NDArray[Any]] = {name: np.asarray(telemetry[name]) for name, _ in TELEMETRY_COLUMNS}
-    if len({column.shape for column in columns.values()}) != 1:
-        raise DeviceReplyInvalid("the columns of the telemetry stream do not fit together", _DAMAGED)
-    latest = int(columns["time_ns"].max()) if columns["time_ns"].size else 0
-    if latest > _LATEST_NS or not 0 <= origin_ns <= _LATEST_NS:
-        raise DeviceReplyInvalid(
-            f"the telemetry reaches {latest} ns and the runner started at {origin_ns} ns, which no clock shows", _DAMAGED
-        )
-    return {**columns, "time_ns": columns["time_ns"].astype(np.int64) - origin_ns}
 
 
 def _measured_window(queries: Columns, phase: str) -> tuple[int, int] | None:
