@@ -127,6 +127,7 @@ def _columns(path: Path, stream: str, top_k: int) -> dict[str, Any]:
         protocol.QUERIES: dict(protocol.QUERY_COLUMNS),
         protocol.SAMPLES: dict(protocol.sample_columns(top_k)),
         protocol.OUTPUTS: {"sample": "<u4", "values": "<f4"},
+        protocol.PROBES: dict(protocol.PROBE_COLUMNS),
         protocol.TELEMETRY: dict(protocol.TELEMETRY_COLUMNS),
         protocol.EVENTS: dict(protocol.EVENT_COLUMNS),
     }[stream]

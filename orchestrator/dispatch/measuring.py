@@ -11,9 +11,12 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from agent import protocol
+from agent.errors import EdgematrixError
 from agent.protocol import RunOutcome
 from orchestrator.analysis.evaluators import REFERENCE_ABSENT
 from orchestrator.analysis.measure import ANALYSIS_VERSION, Measured, compute
+from orchestrator.dispatch.profiles import load_profile
+from orchestrator.dispatch.request import telemetry_hz
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.states import Emulation, JobOutcome, Scenario, TaskKind
 from orchestrator.store.artifacts import ArtifactStore
@@ -31,7 +34,8 @@ def measure_streams(
     engine: Engine, artifacts: ArtifactStore, plan: Plan, job: Job, attempt: Attempt, device: Device, outcome: RunOutcome, streams: Streams
 ) -> Measured:
     """Compute the metrics and the validity of one completed run."""
-    model = plan.models[job.model]
+    model, settings = plan.models[job.model], plan.scenarios[Scenario(job.scenario)]
+    gate = settings.gate
     answers = read_trace(artifacts, model.dataset.answers_sha256) if model.dataset.answers_sha256 else None
     reference = None
     if model.task.kind == TaskKind.TENSOR and job.scenario == Scenario.ACCURACY:
@@ -46,9 +50,22 @@ def measure_streams(
         class_names=model.dataset.info.class_names,
         answers=answers,
         reference_outputs=reference,
-        telemetry_hz=plan.telemetry_hz,
+        telemetry_hz=telemetry_hz(plan, job),
         clock_offset_secs=attempt.clock_offset_secs,
+        start_gate_c=None if gate is None else (gate.temperature_c - gate.tolerance_c, gate.temperature_c + gate.tolerance_c),
+        soak=settings.soak,
+        limit_c=limit_of(device.profile),
     )
+
+
+def limit_of(profile: str) -> float | None:
+    """The temperature at which boards of this kind begin to slow down, °C, where their profile states one."""
+    try:
+        thermal = load_profile(profile).thermal
+    except EdgematrixError:
+        # A profile that was removed since: nothing else of the measurement depends on it.
+        return None
+    return thermal.throttle_c if thermal else None
 
 
 def load_streams(artifacts: ArtifactStore, traces: Mapping[str, Any]) -> Streams:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from agent import protocol
 from orchestrator.domain.plan import Plan, PlannedModel, PlannedVariant
 from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Scenario, TaskKind
 from orchestrator.store.tables import Job
+
+_SPARE_BYTES = 1024 * 1024
+#: Three times a second of load and one of rest, before the load and after the cool-down.
+_MARKER_SECS = 12.0
+#: A row of ``probes``, and what a block of few rows costs beside it.
+_PROBE_BYTES = sum(np.dtype(kind).itemsize for _, kind in protocol.PROBE_COLUMNS) + 64
 
 
 def planned_variant(plan: Plan, job: Job) -> tuple[PlannedModel, PlannedVariant]:
@@ -46,22 +54,28 @@ def build_request(plan: Plan, job: Job, interpreter: Sequence[str], attempt: int
             max_duration_secs=scenario.max_duration_secs,
         ),
         interpreter=list(interpreter),
-        timeout_secs=plan.limits.timeout_secs + (_longest_secs(scenario.soak) if scenario.soak else 0.0),
+        timeout_secs=plan.limits.timeout_secs + (longest_secs(scenario.soak) if scenario.soak else 0.0),
         class_count=model.dataset.info.class_count if is_accuracy else None,
         top_k=model.task.top_k,
         full_outputs=is_accuracy and (scenario.full_outputs or model.task.kind == TaskKind.TENSOR),
-        telemetry_hz=(scenario.soak.telemetry_hz if scenario.soak else None) or plan.telemetry_hz,
-        soak=None if scenario.soak is None else _soak(scenario.soak),
+        telemetry_hz=telemetry_hz(plan, job),
+        soak=None if scenario.soak is None else _soak(scenario.soak, inputs.sample_count),
         orphan_after_secs=plan.limits.orphan_after_secs,
     )
 
 
-def _soak(asked: PlannedSoak) -> protocol.SoakSettings:
+def telemetry_hz(plan: Plan, job: Job) -> float:
+    """How often the device's sensors are read beside this job."""
+    soak = plan.scenarios[Scenario(job.scenario)].soak
+    return (soak.telemetry_hz if soak is not None else None) or plan.telemetry_hz
+
+
+def _soak(asked: PlannedSoak, sample_count: int) -> protocol.SoakSettings:
     precondition, probe = asked.precondition, asked.probe
     return protocol.SoakSettings(
         duration_secs=asked.duration_secs,
         pattern=_pattern(asked),
-        probe=None if probe is None else protocol.ProbeSettings(probe.samples, probe.every_secs, probe.cold_rounds),
+        probe=None if probe is None else protocol.ProbeSettings(min(probe.samples, sample_count), probe.every_secs, probe.cold_rounds),
         co_load=protocol.CoLoad(asked.co_load.cpu_workers, asked.co_load.memory_workers),
         idle_secs=asked.idle_secs,
         precondition_secs=precondition.secs if precondition else 0.0,
@@ -89,10 +103,11 @@ def _pattern(asked: PlannedSoak) -> protocol.LoadPattern:
     return protocol.LoadPattern("recorded", arrivals_secs=list(asked.arrivals_secs), cycle_secs=pattern.recorded.cycle_secs)
 
 
-def _longest_secs(asked: PlannedSoak) -> float:
-    """How long a soak lasts by its own rules; the limit of the spec is what the rest may take."""
+def longest_secs(asked: PlannedSoak) -> float:
+    """How long a soak lasts at most by its own rules; the limit of the spec is what the rest may take."""
     before = asked.idle_secs + (asked.precondition.secs if asked.precondition else 0.0)
-    return before + asked.duration_secs + asked.cooldown.secs
+    marker = _MARKER_SECS if asked.marker else 0.0
+    return before + asked.warmup_min_secs + asked.duration_secs + asked.cooldown.secs + marker
 
 
 def stream_limit(plan: Plan, job: Job, stream: str) -> int:
@@ -101,12 +116,28 @@ def stream_limit(plan: Plan, job: Job, stream: str) -> int:
     samples = model.dataset.inputs.sample_count
     per_sample = {protocol.SAMPLES: 64 + 16 * model.task.top_k, protocol.OUTPUTS: 4 * 4096 * 64}
     if stream in per_sample:
-        return min(protocol.MAX_STREAM_BYTES, 1024 * 1024 + 2 * samples * per_sample[stream])
+        return min(protocol.MAX_STREAM_BYTES, _SPARE_BYTES + 2 * samples * per_sample[stream])
+    soak = plan.scenarios[Scenario(job.scenario)].soak
+    if soak is not None and stream == protocol.QUERIES:
+        # The runner stops at the bound; what it had in hand, and the probes between, come on top.
+        return min(protocol.MAX_STREAM_BYTES, protocol.SoakSettings(soak.duration_secs).max_queries_bytes + 64 * _SPARE_BYTES)
+    if stream == protocol.PROBES:
+        return min(protocol.MAX_STREAM_BYTES, _SPARE_BYTES + 2 * _PROBE_BYTES * _probe_queries(soak, samples))
     return protocol.MAX_STREAM_BYTES
+
+
+def _probe_queries(soak: PlannedSoak | None, sample_count: int) -> int:
+    if soak is None or soak.probe is None:
+        return 0
+    rounds = soak.probe.cold_rounds + soak.duration_secs / soak.probe.every_secs + 2
+    return int(rounds * min(soak.probe.samples, sample_count))
 
 
 def required_streams(plan: Plan, job: Job) -> tuple[str, ...]:
     """The streams without which a completed run of this job is no measurement."""
+    soak = plan.scenarios[Scenario(job.scenario)].soak
+    if soak is not None:
+        return (protocol.QUERIES, protocol.TELEMETRY, *((protocol.PROBES,) if soak.probe is not None else ()))
     if job.scenario != Scenario.ACCURACY:
         return (protocol.QUERIES,)
     full = plan.scenarios[Scenario.ACCURACY].full_outputs or plan.models[job.model].task.kind == TaskKind.TENSOR

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.domain.results import DatasetInfo, VariantInfo
-from orchestrator.domain.soak import PlannedSoak
+from orchestrator.domain.soak import PlannedSoak, StartGate
 from orchestrator.domain.states import Scenario, TaskKind
 
 
@@ -60,7 +60,7 @@ class PlannedModel(_Frozen):
 
 
 class ScenarioSettings(_Frozen):
-    """How one scenario is run; the load settings matter to ``latency`` alone, ``soak`` is there for soaks."""
+    """How one scenario is run; the load settings and ``start_gate`` matter to ``latency`` alone, ``soak`` is there for soaks."""
 
     repeats: int = 1
     full_outputs: bool = False
@@ -69,7 +69,13 @@ class ScenarioSettings(_Frozen):
     min_duration_secs: float = 10.0
     min_query_count: int = 1024
     max_duration_secs: float = 60.0
+    start_gate: StartGate | None = None
     soak: PlannedSoak | None = None
+
+    @property
+    def gate(self) -> StartGate | None:
+        """The temperature from which a run begins, wherever the spec says it."""
+        return self.soak.start_gate if self.soak is not None else self.start_gate
 
 
 class Limits(_Frozen):

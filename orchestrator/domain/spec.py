@@ -15,7 +15,7 @@ from orchestrator.domain.mistakes import Source
 from orchestrator.domain.plan import Limits as PlannedLimits
 from orchestrator.domain.plan import ScenarioSettings
 from orchestrator.domain.scalars import Flag, Name, NotNegative, OneOrMany, Positive, PositiveWhole, Sha256, Text, Whole, Word, distinct
-from orchestrator.domain.soak import PlannedSoak, SoakScenario
+from orchestrator.domain.soak import PlannedSoak, SoakScenario, StartGate
 from orchestrator.domain.states import Scenario, TaskKind
 from orchestrator.domain.steps import Step
 
@@ -144,6 +144,7 @@ class LatencyScenario(_Frozen):
     min_duration_secs: NotNegative = 10.0
     min_query_count: PositiveWhole = 1024
     max_duration_secs: Positive = 60.0
+    start_gate: StartGate | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> LatencyScenario:
