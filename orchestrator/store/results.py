@@ -114,6 +114,49 @@ def replace_metrics(session: Session, *, job_id: str, metrics: Iterable[Metric],
     _insert_metrics(session, job_id, metrics)
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt of a job. ``traces`` (by stream, as in a result) are those of its result, or what it left when it was cut short.
+
+    ``outcome_message`` is the device's RunOutcome as JSON; that of a run that was lost is made of what it had written by then. Times are
+    Unix seconds; ``complete`` tells whether the job's result came of it.
+    """
+
+    number: int
+    status: str | None
+    error: dict[str, Any] | None
+    traces: dict[str, dict[str, Any]]
+    outcome_message: dict[str, Any] | None
+    started_at: float
+    ended_at: float | None
+    clock_offset_secs: float | None
+    clock_offset_uncertainty_secs: float | None
+    complete: bool
+
+
+def load_attempts(session: Session, job_id: str) -> list[AttemptRecord]:
+    """Return every attempt of a job, the first one first; none for a job that has not begun, or is not there."""
+    connection = session.connection()
+    result = connection.execute(select(_RESULT.c.attempt, _RESULT.c.traces).where(_RESULT.c.job_id == job_id)).first()
+    rows = connection.execute(select(_ATTEMPT).where(_ATTEMPT.c.job_id == job_id).order_by(_ATTEMPT.c.number)).all()
+    return [_record(row, result if result is not None and result.attempt == row.number else None) for row in rows]
+
+
+def _record(row: Row[Any], result: Row[Any] | None) -> AttemptRecord:
+    return AttemptRecord(
+        number=row.number,
+        status=row.status,
+        error=row.error,
+        traces=dict((result.traces if result is not None else row.traces) or {}),
+        outcome_message=row.outcome_message,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        clock_offset_secs=row.clock_offset_secs,
+        clock_offset_uncertainty_secs=row.clock_offset_uncertainty_secs,
+        complete=result is not None,
+    )
+
+
 def _insert_metrics(session: Session, job_id: str, metrics: Iterable[Metric]) -> None:
     rows = [{"job_id": job_id, **metric.model_dump()} for metric in metrics]
     if rows:
