@@ -137,7 +137,7 @@ class AttemptRecord:
 def load_attempts(session: Session, job_id: str) -> list[AttemptRecord]:
     """Return every attempt of a job, the first one first; none for a job that has not begun, or is not there."""
     connection = session.connection()
-    result = connection.execute(select(_RESULT.c.attempt, _RESULT.c.traces).where(_RESULT.c.job_id == job_id)).first()
+    result = connection.execute(select(_RESULT).where(_RESULT.c.job_id == job_id)).first()
     rows = connection.execute(select(_ATTEMPT).where(_ATTEMPT.c.job_id == job_id).order_by(_ATTEMPT.c.number)).all()
     return [_record(row, result if result is not None and result.attempt == row.number else None) for row in rows]
 
