@@ -88,7 +88,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A line, or with ``fill`` the area it encloses."""
+    """A line, or with ``fill`` the area it encloses; with ``step`` each value holds until the next. ``hover`` names it at each point."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -96,6 +96,9 @@ class Line:
     fill: bool = False
     width_px: float = 1.2
     opacity: float = 1.0
+    step: bool = False
+    dashed: bool = False
+    hover: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,39 @@ class Bar:
     color: Color
     text: str = ""
     hover: str = ""
+    opacity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Band:
+    """A shaded stretch through the whole figure, from ``start`` to ``end`` on one axis."""
+
+    axis: Literal["x", "y"]
+    start: float
+    end: float
+    color: Color = "muted"
+    opacity: float = 0.14
+
+
+@dataclass(frozen=True)
+class Note:
+    """A few words at a position, which lies at the text's ``anchor`` side; ``keep`` says that they stay on a narrow page."""
+
+    x: float
+    y: float
+    text: str
+    anchor: Literal["left", "center", "right"] = "left"
+    color: Color = "ink"
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a figure's own legend: a line, whole or dashed, and what it means."""
+
+    color: Color
+    text: str
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +170,28 @@ class Figure:
     lines: tuple[Line, ...] = ()
     bars: tuple[Bar, ...] = ()
     rules: tuple[Rule, ...] = ()
+    bands: tuple[Band, ...] = ()
+    notes: tuple[Note, ...] = ()
+    legend: tuple[Key, ...] = ()
+
+
+#: In a stack, the title of each figure and its legend stand in a line of this height above it; ``height_px`` is then the plot's own.
+STACK_HEADING_PX = 24
+STACK_FOOT_PX = 44
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Figures under each other on one x axis, that of the first; only the lowest shows its ticks."""
+
+    key: str
+    title: str
+    summary: str
+    figures: tuple[Figure, ...]
+
+    @property
+    def height_px(self) -> int:
+        return sum(figure.height_px + STACK_HEADING_PX for figure in self.figures) + STACK_FOOT_PX
 
 
 @dataclass(frozen=True)
@@ -142,7 +200,7 @@ class FigureGroup:
 
     key: str
     caption: str
-    figures: tuple[Figure, ...]
+    figures: tuple[Figure | Stack, ...]
     legend: tuple[tuple[Color, str], ...] = ()
 
 

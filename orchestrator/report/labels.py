@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from orchestrator.report.figure import Axis, Figure, Point
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,14 @@ def _positions(distance: int, line_px: float, marker_px: float) -> list[tuple[fl
     for dy in (-drop, drop) if distance else (0.0,):
         found += [(side, dy, "left"), (-side, dy, "right")]
     return found
+
+
+def pixel(figure: Figure, point: Point, width: float, height: float) -> tuple[float, float]:
+    """Return where a point lies in a plot area of that size, y downward."""
+    return width * _share(figure.x, point.x), height * (1 - _share(figure.y, point.y))
+
+
+def _share(axis: Axis, value: float) -> float:
+    if axis.log:
+        return math.log(value / axis.low) / math.log(axis.high / axis.low)
+    return (value - axis.low) / (axis.high - axis.low)

@@ -34,8 +34,10 @@
       // Names beside points would cover each other here; a touch on a point tells them, and the table below has them all.
       layout.annotations = layout.annotations.filter(function (note) { return note.keep; });
       layout.font.size = 10;
-      if (layout.yaxis.ticktext) layout.yaxis.ticktext = layout.yaxis.ticktext.map(function (text) {
-        return text.length > 17 && text.indexOf("&") < 0 ? text.slice(0, 9) + "…" + text.slice(-7) : text;
+      Object.keys(layout).filter(function (name) { return /^yaxis/.test(name); }).forEach(function (name) {
+        layout[name].ticktext = layout[name].ticktext.map(function (text) {
+          return text.length > 17 && text.indexOf("&") < 0 ? text.slice(0, 9) + "…" + text.slice(-7) : text;
+        });
       });
       layout.xaxis.tickvals = layout.xaxis.tickvals.filter(function (_, at) { return at % 2 === 0 || layout.xaxis.tickvals.length < 7; });
       layout.xaxis.ticktext = told.layout.xaxis.ticktext.filter(function (_, at) { return at % 2 === 0 || told.layout.xaxis.ticktext.length < 7; });
