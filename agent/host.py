@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Optional
 
 
 @dataclass(frozen=True)
 class HostFiles:
-    """Where procfs, sysfs and the configuration files are mounted."""
+    """Where procfs, sysfs, the configuration files, the devices and Android's system are mounted."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
     etc: Path = Path("/etc")
+    dev: Path = Path("/dev")
+    #: Android's own read-only partition.
+    system: Path = Path("/system")
+
+    @classmethod
+    def below(cls, root: Path) -> HostFiles:
+        """Return the roots of a machine whose files lie below a folder."""
+        return cls(**{item.name: root / item.name for item in fields(cls)})
 
 
 def log(text: str) -> None:

@@ -1,212 +1,78 @@
-"""What every Linux tells: temperatures, clocks, power where hwmon has it, load, memory and the process under test.
+"""What every Linux tells of its heat and clocks: thermal zones, cooling devices and cpufreq.
 
-Formats: the kernel's documentation of thermal sysfs, cpufreq, hwmon and procfs.
+Formats: the kernel's documentation of thermal sysfs and cpufreq.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional
 
 from agent.host import try_text
 from agent.protocol import SensorInfo
-from agent.sensors.base import MISSING, HeldFile, Sensor, SensorContext, open_held
+from agent.sensors.base import MISSING, numbered, word
+from agent.sensors.scaled import ScaledFiles, ScaledPath
 
 #: Colder than this is no temperature but a sign that the block is off (Tegra reports -256 °C).
-_LOWEST_MILLIDEGREES = -100_000
-_ScaledPath = Tuple[SensorInfo, Path, float]
+LOWEST_C = -100.0
+#: What the zone of a Tegra's power chip reads when nothing measures it.
+PMIC_PLACEHOLDER_C = 100.0
+
+SCALING_CAUTION = "the clock that was asked for last, not one that was measured"
+PMIC_CAUTION = "a reading of exactly 100 °C is a placeholder of this board and is left out"
 
 
-class _ScaledFiles(Sensor):
-    """Channels that are each one whole number in one file, times a factor."""
-
-    def __init__(self, context: SensorContext) -> None:
-        super().__init__(context)
-        self._files: List[Tuple[Optional[HeldFile], float]] = []
-
-    def find(self) -> List[_ScaledPath]:
-        """Return channel, file and factor to the channel's unit."""
-        raise NotImplementedError
-
-    def probe(self) -> List[SensorInfo]:
-        channels: List[SensorInfo] = []
-        names: Dict[str, int] = {}
-        for info, path, factor in self.find():
-            # Two zones may share a type: the second is told apart by a number.
-            names[info.name] = names.get(info.name, 0) + 1
-            if names[info.name] > 1:
-                stem, underscore, unit = info.name.rpartition("_")
-                info = replace(info, name=f"{stem}{names[info.name]}{underscore}{unit}")
-            held, error = None, None
-            try:
-                held = HeldFile(path)
-                int(held.read())
-            except (OSError, ValueError) as failure:
-                error = f"first reading failed: {failure}"
-            self._files.append((held, factor))
-            channels.append(replace(info, error=error))
-        return channels
-
-    def read_into(self, values: List[float], offset: int) -> None:
-        for index, (held, factor) in enumerate(self._files):
-            try:
-                values[offset + index] = int(held.read()) * factor if held is not None else MISSING
-            except (OSError, ValueError):
-                values[offset + index] = MISSING
-
-    def close(self) -> None:
-        for held, _ in self._files:
-            if held is not None:
-                held.close()
-        self._files = []
+def no_temperature(name: str, celsius: float) -> Optional[str]:
+    """Return why a number of a zone is no temperature, None when it is one. ``name`` is the channel's."""
+    if celsius < LOWEST_C:
+        return f"{celsius:g} °C means that the block is off"
+    if celsius == PMIC_PLACEHOLDER_C and name.startswith("thermal.pmic"):
+        return PMIC_CAUTION
+    return None
 
 
-class ThermalZones(_ScaledFiles):
-    """``thermal.<type>_c`` for each thermal zone, ``cooling.<type>_level`` for each cooling device.
+class ThermalZones(ScaledFiles):
+    """``thermal.<type>_c`` for each thermal zone. Zone numbers move between boots, types do not."""
 
-    Zone numbers move between boots, types do not.
-    """
-
-    def find(self) -> List[_ScaledPath]:
+    def find(self) -> List[ScaledPath]:
         found = []
-        for zone in _numbered(self.context.host.sys / "class" / "thermal", "thermal_zone"):
-            kind = _word(try_text(zone / "type") or zone.name)
-            found.append((SensorInfo(f"thermal.{kind}_c", "°C", str(zone / "temp")), zone / "temp", 0.001))
-        for device in _numbered(self.context.host.sys / "class" / "thermal", "cooling_device"):
-            kind = _word(try_text(device / "type") or device.name)
-            found.append((SensorInfo(f"cooling.{kind}_level", "level", str(device / "cur_state")), device / "cur_state", 1.0))
+        for zone in numbered(self.context.host.sys / "class" / "thermal", "thermal_zone"):
+            kind = word(try_text(zone / "type") or zone.name)
+            caution = PMIC_CAUTION if kind.startswith("pmic") else None
+            info = SensorInfo(f"thermal.{kind}_c", "°C", str(zone / "temp"), quantity="temperature", caution=caution)
+            found.append((info, zone / "temp", 0.001))
         return found
+
+    def doubt(self, name: str, value: float) -> Optional[str]:
+        return no_temperature(name, value)
 
     def read_into(self, values: List[float], offset: int) -> None:
         super().read_into(values, offset)
-        for index in range(offset, offset + len(self._files)):
-            if values[index] < _LOWEST_MILLIDEGREES / 1000:
+        for index, channel in enumerate(self._channels, offset):
+            if values[index] < LOWEST_C or (values[index] == PMIC_PLACEHOLDER_C and no_temperature(channel.name, values[index])):
                 values[index] = MISSING
 
 
-class CpuClocks(_ScaledFiles):
+class CoolingDevices(ScaledFiles):
+    """``cooling.<type>_level`` for each cooling device: 0 is no cooling, the highest level is in the conditions."""
+
+    def find(self) -> List[ScaledPath]:
+        found = []
+        for device in numbered(self.context.host.sys / "class" / "thermal", "cooling_device"):
+            kind = word(try_text(device / "type") or device.name)
+            info = SensorInfo(f"cooling.{kind}_level", "level", str(device / "cur_state"), quantity="state")
+            found.append((info, device / "cur_state", 1.0))
+        return found
+
+
+class CpuClocks(ScaledFiles):
     """``clock.policyN_khz``: what the hardware says where that may be read, else what was requested last; ``source`` tells which."""
 
-    def find(self) -> List[_ScaledPath]:
+    def find(self) -> List[ScaledPath]:
         found = []
-        for policy in _numbered(self.context.host.sys / "devices" / "system" / "cpu" / "cpufreq", "policy"):
+        for policy in numbered(self.context.host.sys / "devices" / "system" / "cpu" / "cpufreq", "policy"):
             measured = policy / "cpuinfo_cur_freq"
-            path = measured if try_text(measured) is not None else policy / "scaling_cur_freq"
-            found.append((SensorInfo(f"clock.{policy.name}_khz", "kHz", str(path)), path, 1.0))
+            real = try_text(measured) is not None
+            path = measured if real else policy / "scaling_cur_freq"
+            caution = None if real else SCALING_CAUTION
+            found.append((SensorInfo(f"clock.{policy.name}_khz", "kHz", str(path), quantity="clock", caution=caution), path, 1.0))
         return found
-
-
-class HardwareMonitors(_ScaledFiles):
-    """``hwmon.<chip>.<label>_c`` and ``_mw``. hwmon gives m°C and µW."""
-
-    def find(self) -> List[_ScaledPath]:
-        found = []
-        for chip in _numbered(self.context.host.sys / "class" / "hwmon", "hwmon"):
-            name = _word(try_text(chip / "name") or chip.name)
-            for kind, unit_name, unit, factor in (("temp", "c", "°C", 0.001), ("power", "mw", "mW", 0.001)):
-                for path in sorted(chip.glob(f"{kind}[0-9]*_input")) or sorted(chip.glob(f"{kind}[0-9]*_average")):
-                    channel = path.name.rpartition("_")[0]
-                    label = _word(try_text(chip / f"{channel}_label") or channel)
-                    found.append((SensorInfo(f"hwmon.{name}.{label}_{unit_name}", unit, str(path)), path, factor))
-        return found
-
-
-class HostLoad(Sensor):
-    """``cpu_busy_percent`` and ``runner_cpu_percent``, both as shares of all CPUs together, so that their difference is everybody
-    else; ``memory_available_mb`` and ``runner_rss_mb`` (1 MB = 10^6 bytes). Shares are over the time since the reading before, the
-    first since probe.
-    """
-
-    # /proc/stat is written anew for every reading, for all CPUs and interrupts, and counts in hundredths of a second.
-    min_period_secs = 0.5
-
-    def __init__(self, context: SensorContext) -> None:
-        super().__init__(context)
-        self._stat: Optional[HeldFile] = None
-        self._meminfo: Optional[HeldFile] = None
-        self._process: Optional[HeldFile] = None
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-        self._before: Optional[Tuple[int, int, int]] = None
-
-    def probe(self) -> List[SensorInfo]:
-        proc = self.context.host.proc
-        errors: List[Optional[str]] = []
-        held: List[Optional[HeldFile]] = []
-        for path, max_bytes in ((proc / "stat", 256), (proc / "meminfo", 256), (proc / str(self.context.runner_pid) / "stat", 1024)):
-            try:
-                file = open_held(path, max_bytes)
-                held.append(file)
-                errors.append(None if file is not None else f"{path} does not exist")
-            except OSError as error:
-                held.append(None)
-                errors.append(f"{path}: {error.strerror}")
-        self._stat, self._meminfo, self._process = held
-        self.read_into([MISSING] * 4, 0)
-        return [
-            SensorInfo("cpu_busy_percent", "% of all CPUs", str(proc / "stat"), errors[0]),
-            SensorInfo("runner_cpu_percent", "% of all CPUs", str(proc / "PID" / "stat"), errors[0] or errors[2]),
-            SensorInfo("memory_available_mb", "MB", str(proc / "meminfo"), errors[1]),
-            SensorInfo("runner_rss_mb", "MB", str(proc / "PID" / "stat"), errors[2]),
-        ]
-
-    def read_into(self, values: List[float], offset: int) -> None:
-        values[offset : offset + 4] = [MISSING] * 4
-        runner_ticks: Optional[int] = None
-        try:
-            if self._process is not None:
-                runner_ticks, rss_pages = _process_stat(self._process.read())
-                values[offset + 3] = rss_pages * self._page_bytes / 1e6
-        except (OSError, ValueError, IndexError):
-            pass
-        try:
-            if self._stat is not None:
-                busy, total = _cpu_ticks(self._stat.read())
-                if self._before is not None and total > self._before[1]:
-                    elapsed = total - self._before[1]
-                    values[offset] = 100 * (busy - self._before[0]) / elapsed
-                    if runner_ticks is not None:
-                        values[offset + 1] = 100 * (runner_ticks - self._before[2]) / elapsed
-                self._before = (busy, total, runner_ticks or 0)
-        except (OSError, ValueError, IndexError):
-            pass
-        try:
-            if self._meminfo is not None:
-                values[offset + 2] = _available_bytes(self._meminfo.read()) / 1e6
-        except (OSError, ValueError, IndexError):
-            pass
-
-    def close(self) -> None:
-        for file in (self._stat, self._meminfo, self._process):
-            if file is not None:
-                file.close()
-        self._stat = self._meminfo = self._process = None
-
-
-def _numbered(folder: Path, prefix: str) -> List[Path]:
-    """Return the folder's entries of that prefix in the order of their numbers."""
-    return sorted(folder.glob(f"{prefix}[0-9]*"), key=lambda path: (len(path.name), path.name))
-
-
-def _word(label: str) -> str:
-    """Return a label as one lower-case word, so that names are stable: boards change the case of zone types between releases."""
-    return "".join(letter if letter.isalnum() else "_" for letter in label.lower())
-
-
-def _cpu_ticks(stat: bytes) -> Tuple[int, int]:
-    """Return busy and all ticks from the first line of /proc/stat. Time stolen by the hypervisor is busy; waiting for disks is idle."""
-    fields = [int(field) for field in stat.split(b"\n", 1)[0].split()[1:9]]
-    return sum(fields) - fields[3] - fields[4], sum(fields)
-
-
-def _process_stat(stat: bytes) -> Tuple[int, int]:
-    """Return user + system ticks and resident pages from /proc/PID/stat; the command's name may hold anything but ends at the last
-    ``)``.
-    """
-    fields = stat.rpartition(b")")[2].split()
-    return int(fields[11]) + int(fields[12]), int(fields[21])
-
-
-def _available_bytes(meminfo: bytes) -> int:
-    return int(meminfo.partition(b"MemAvailable:")[2].split()[0]) * 1024

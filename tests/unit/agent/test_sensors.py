@@ -12,7 +12,9 @@ import pytest
 
 from agent.host import HostFiles
 from agent.sensors import MISSING, SENSORS, Sensor, SensorContext
-from agent.sensors.linux import CpuClocks, HardwareMonitors, HostLoad, ThermalZones
+from agent.sensors.hwmon import HardwareMonitors
+from agent.sensors.linux import CoolingDevices, CpuClocks, ThermalZones
+from agent.sensors.load import HostLoad
 from agent.telemetry import Sampler
 
 SECOND = 1_000_000_000
@@ -48,11 +50,8 @@ def test_thermal_zones_go_by_their_type_and_not_by_their_number(context: SensorC
     }
     cooling = {"cooling_device0/type": "pwm-fan\n", "cooling_device0/cur_state": "3\n"}
     write(context.host.sys / "class" / "thermal", {**thermal, **cooling})
-    assert read(ThermalZones(context)) == {
-        "thermal.cpu_thermal_c": 51.0,
-        "thermal.gpu_therm_c": pytest.approx(48.812),
-        "cooling.pwm_fan_level": 3.0,
-    }
+    assert read(ThermalZones(context)) == {"thermal.cpu_thermal_c": 51.0, "thermal.gpu_therm_c": pytest.approx(48.812)}
+    assert read(CoolingDevices(context)) == {"cooling.pwm_fan_level": 3.0}
 
 
 def test_two_zones_of_one_type_are_two_channels(context: SensorContext) -> None:

@@ -1,0 +1,77 @@
+"""Programs of the machine that tell what no file tells. One tiny interface, so that a captured text can stand for a board."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from typing import Optional, Sequence
+
+MAX_OUTPUT_BYTES = 256 * 1024
+
+
+class Programs:
+    """What is installed here. A child inherits no descriptor, reads nothing and writes its complaints nowhere."""
+
+    def find(self, name: str) -> Optional[str]:
+        """Return the absolute path of a program, None when there is none."""
+        return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/bin:/usr/sbin:/opt/vc/bin:/system/bin")
+
+    def run(self, argv: Sequence[str], timeout_secs: float) -> str:
+        """Run a program to its end and return its output. Raises OSError when it cannot run, fails, or is not done in time."""
+        started = self.start(argv)
+        try:
+            return started.wait(timeout_secs)
+        finally:
+            started.close()
+
+    def start(self, argv: Sequence[str]) -> Started:
+        """Start a program without waiting for it. Raises OSError."""
+        return Started(argv)
+
+
+class Started:
+    """A program that runs beside us. Its output goes to memory and not through a pipe, so that it never waits for us."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = list(argv)
+        self._output = os.memfd_create("edgematrix-output", os.MFD_CLOEXEC)
+        try:
+            self._process = subprocess.Popen(
+                self._argv, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True
+            )
+        except BaseException:
+            os.close(self._output)
+            raise
+
+    def text(self) -> str:
+        """Return what it has written so far, at most the last MAX_OUTPUT_BYTES."""
+        size = os.fstat(self._output).st_size
+        return os.pread(self._output, MAX_OUTPUT_BYTES, max(0, size - MAX_OUTPUT_BYTES)).decode("utf-8", "replace")
+
+    def ended(self) -> bool:
+        """Say whether it is done; never waits."""
+        return self._process.poll() is not None
+
+    def result(self) -> str:
+        """Return the output of a program that has ended. Raises OSError when it failed."""
+        if self._process.returncode != 0:
+            raise OSError(f"{self._argv[0]} failed with exit status {self._process.returncode}")
+        return self.text()
+
+    def wait(self, timeout_secs: float) -> str:
+        """Wait for the end and return the output. Raises OSError when it failed or is not done in time."""
+        try:
+            self._process.wait(timeout_secs)
+        except subprocess.TimeoutExpired as error:
+            raise OSError(f"{self._argv[0]} did not end in {timeout_secs:g} s") from error
+        return self.result()
+
+    def close(self) -> None:
+        """End it if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        os.close(self._output)
