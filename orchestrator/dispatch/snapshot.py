@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.analysis.model_census import ModelUnreadable, census, contradictions
+from orchestrator.dispatch.arrivals import read_arrivals
 from orchestrator.dispatch.dataset_snapshot import DatasetReading
 from orchestrator.domain import mistakes as told
 from orchestrator.domain.cells import variant_of
 from orchestrator.domain.mistakes import Mistake, SpecError, SpecWarning, did_you_mean
-from orchestrator.domain.plan import Plan, PlannedDataset, PlannedModel, PlannedTask, PlannedVariant
+from orchestrator.domain.plan import Plan, PlannedDataset, PlannedModel, PlannedTask, PlannedVariant, ScenarioSettings
 from orchestrator.domain.results import VariantInfo
 from orchestrator.domain.spec import Dataset, ExperimentSpec, Model, Task, Variant
-from orchestrator.domain.states import TaskKind
+from orchestrator.domain.states import Scenario, TaskKind
 from orchestrator.store.artifacts import ArtifactRef
 
 MAX_FILE_BYTES = 4 * 1024**3
@@ -48,10 +49,11 @@ def snapshot(spec: ExperimentSpec, base_folder: Path, artifacts: Keeper) -> tupl
     """
     reading = _Reading(spec, base_folder, artifacts)
     models = {model.name: reading.model(index, model) for index, model in spec.present_models()}
+    scenarios = reading.scenarios()
     if reading.mistakes:
         raise SpecError(reading.mistakes)
     planned = {name: model for name, model in models.items() if model is not None}
-    plan = Plan(models=planned, scenarios=spec.scenario_settings(), limits=spec.limits.planned(), telemetry_hz=spec.telemetry_hz)
+    plan = Plan(models=planned, scenarios=scenarios, limits=spec.limits.planned(), telemetry_hz=spec.telemetry_hz)
     return plan, tuple(reading.warnings)
 
 
@@ -112,6 +114,23 @@ class _Reading:
             dataset=dataset,
             variants={name: variant for name, variant in variants.items() if variant is not None},
         )
+
+    def scenarios(self) -> dict[Scenario, ScenarioSettings]:
+        """The settings of every scenario; the arrivals of a recorded load pattern are read into them."""
+        settings = self.spec.scenario_settings()
+        soak = settings[Scenario.SOAK].soak if Scenario.SOAK in settings else None
+        if soak is None or isinstance(soak.pattern, str) or soak.pattern.recorded is None:
+            return settings
+        at: told.Path = ("scenarios", "soak", "pattern", "recorded", "file")
+        recorded = soak.pattern.recorded
+        data = self._file(at, recorded.file)
+        if data is None:
+            return settings
+        arrivals, mistakes = read_arrivals(data, recorded.cycle_secs)
+        for mistake in mistakes:
+            self._mistake(at, f"{recorded.file}, line {mistake.line}: {mistake.message}", mistake.remedy)
+        planned = soak.model_copy(update={"arrivals_secs": arrivals})
+        return {**settings, Scenario.SOAK: settings[Scenario.SOAK].model_copy(update={"soak": planned})}
 
     def _dataset(self, at: told.Path, dataset: Dataset, task: Task) -> PlannedDataset | None:
         known = (dataset, task.kind)

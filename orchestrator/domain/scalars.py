@@ -12,6 +12,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 AXES_PATTERN = r"^[A-Za-z]{1,16}$"
 
+#: Tags of a value that is either a bare word or a mapping. pydantic puts them into its paths, and ``validation`` takes them out again.
+IS_WORD, IS_MAPPING = "<word>", "<mapping>"
+
 Text = Annotated[str, Strict(), Field(max_length=4_000)]
 Word = Annotated[str, Strict(), Field(min_length=1, max_length=200)]
 Name = Annotated[str, Strict(), Field(pattern=NAME_PATTERN)]

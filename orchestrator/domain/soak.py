@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from orchestrator.domain.scalars import Flag, NotNegative, Number, Positive, PositiveWhole, Whole, Word
+from orchestrator.domain.scalars import IS_MAPPING, IS_WORD, Flag, NotNegative, Number, Positive, PositiveWhole, Whole, Word
 
 _Celsius = Annotated[Number, Field(ge=-60, le=200)]
 _Workers = Annotated[Whole, Field(ge=0, le=256)]
@@ -98,6 +98,10 @@ class Pattern(_Frozen):
         return self
 
 
+def _form(value: Any) -> str:
+    return IS_WORD if isinstance(value, str) else IS_MAPPING
+
+
 class Precondition(_Frozen):
     """Load before the measured part, until a temperature or for a time, whichever is first."""
 
@@ -146,7 +150,9 @@ class SoakScenario(_Frozen):
 
     repeats: PositiveWhole = 1
     duration_secs: Annotated[Positive, Field(le=7 * 86_400)] = 300.0
-    pattern: Literal["flat_out", "cold_start"] | Pattern = "flat_out"
+    pattern: Annotated[
+        Annotated[Literal["flat_out", "cold_start"], Tag(IS_WORD)] | Annotated[Pattern, Tag(IS_MAPPING)], Discriminator(_form)
+    ] = "flat_out"
     warmup_min_secs: NotNegative = 0.0
     warmup_runs: Annotated[Whole, Field(ge=0, lt=2**31)] = 10
     idle_secs: NotNegative = 10.0

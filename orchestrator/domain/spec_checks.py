@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator.domain.mistakes import Mistake, Path, Source, did_you_mean
+from orchestrator.domain.soak_checks import soak_checks
 from orchestrator.domain.spec import RUNTIME_PROVIDERS
 from orchestrator.domain.states import TaskKind
 from orchestrator.domain.yaml_text import YamlDocument
@@ -20,7 +21,7 @@ _Check = Callable[[dict[str, Any], Source], Iterator[Mistake]]
 def cross_checks(document: YamlDocument) -> list[Mistake]:
     """Return the mistakes that no single value shows."""
     spec = _mapping(document.value)
-    checks: tuple[_Check, ...] = (_names, _references, _tasks_and_datasets, _matrix_entries, _providers)
+    checks: tuple[_Check, ...] = (_names, _references, _tasks_and_datasets, _matrix_entries, _providers, soak_checks)
     return [mistake for check in checks for mistake in check(spec, document.source)]
 
 

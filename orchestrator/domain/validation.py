@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.domain.mistakes import Mistake, Path, Source, did_you_mean
-from orchestrator.domain.scalars import AXES_PATTERN, NAME_PATTERN, SHA256_PATTERN
+from orchestrator.domain.scalars import AXES_PATTERN, IS_MAPPING, IS_WORD, NAME_PATTERN, SHA256_PATTERN
 from orchestrator.domain.yaml_text import YamlDocument
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,10 +57,10 @@ def _meant(details: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _mistake(model: type[BaseModel], detail: ErrorDetails, source: Source) -> Mistake:
-    path: Path = tuple(detail["loc"])
+    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
+    path = _without_tags(detail["loc"], is_key=kind == "extra_forbidden")
     at_key = path[-1:] == ("[key]",)
     path = path[:-1] if at_key else path
-    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         known = _keys_at(model, path[:-1])
         return source.mistake(path, f"unknown key {path[-1]!r}", did_you_mean(path[-1], known), at_key=True)
@@ -81,6 +81,12 @@ def _mistake(model: type[BaseModel], detail: ErrorDetails, source: Source) -> Mi
         return source.mistake(path, f"{_describe(found)} does not have the right form", _FORMS.get(str(context.get("pattern")), ""))
     message = detail["msg"]
     return source.mistake(path, f"{_describe(found)}: {message[:1].lower()}{message[1:]}")
+
+
+def _without_tags(path: Path, is_key: bool) -> Path:
+    """Take out the tags of alternatives; the last part of an unknown key is what the person wrote, whatever it looks like."""
+    last = len(path) - 1
+    return tuple(part for index, part in enumerate(path) if part not in (IS_WORD, IS_MAPPING) or (is_key and index == last))
 
 
 def _describe(value: Any) -> str:
