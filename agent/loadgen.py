@@ -75,6 +75,13 @@ class Answer(NamedTuple):
 def first_query(pipeline: Pipeline, sample: np.ndarray, recorder: QueryRecorder, clock: Clock) -> Answer:
     """Answer and record the first query, which pays what the runtime leaves until then."""
     recorder.begin("first_query")
+    answer = ask(pipeline, sample, recorder, clock)
+    recorder.flush()
+    return answer
+
+
+def ask(pipeline: Pipeline, sample: np.ndarray, recorder: QueryRecorder, clock: Clock) -> Answer:
+    """Answer and record one query whose outputs are wanted, in the recorder's phase. Raises :class:`InvokeFailed`."""
     with pipeline.querying():
         start = clock()
         batch = pipeline.prepare(sample)
@@ -86,7 +93,6 @@ def first_query(pipeline: Pipeline, sample: np.ndarray, recorder: QueryRecorder,
         values = pipeline.dequantize(raw)
         post = clock()
     recorder.add(start, pre, invoke, post)
-    recorder.flush()
     return Answer(post - start, batch, raw, values)
 
 
@@ -103,15 +109,15 @@ def run_latency(
 
     ``samples`` lie in memory and are asked in turn. Raises :class:`InvokeFailed` and what writing the spool raises.
     """
-    warmup = _Rule(int(load.warmup_min_secs * _SECOND_NS), load.warmup_runs, None)
+    warmup = Rule(int(load.warmup_min_secs * _SECOND_NS), load.warmup_runs, None)
     # Warm-up obeys the maximum too: it is the caller's bound on the time a slow model may take.
     warmup = warmup._replace(max_ns=max(warmup.min_ns, int(load.max_duration_secs * _SECOND_NS)))
-    steady = _Rule(int(load.min_duration_secs * _SECOND_NS), load.min_query_count, int(load.max_duration_secs * _SECOND_NS))
-    with _no_garbage_collection():
-        warmed = _run_phase("warmup", warmup, pipeline, samples, recorder, clock, should_stop, report)
-        measured = _Phase(0, 0, True)
+    steady = Rule(int(load.min_duration_secs * _SECOND_NS), load.min_query_count, int(load.max_duration_secs * _SECOND_NS))
+    with no_garbage_collection():
+        warmed = run_phase("warmup", warmup, pipeline, samples, recorder, clock, should_stop, report)
+        measured = Phase(0, 0, True)
         if not warmed.stopped:
-            measured = _run_phase("steady", steady, pipeline, samples, recorder, clock, should_stop, report)
+            measured = run_phase("steady", steady, pipeline, samples, recorder, clock, should_stop, report)
     return LatencyResult(
         warmup_count=warmed.answered,
         steady_count=measured.answered,
@@ -122,7 +128,9 @@ def run_latency(
     )
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
+    """When a phase is over: both minima met, or the maximum duration reached."""
+
     min_ns: int
     min_count: int
     max_ns: Optional[int]
@@ -132,22 +140,25 @@ class _Rule(NamedTuple):
         return both or (self.max_ns is not None and elapsed_ns >= self.max_ns)
 
 
-class _Phase(NamedTuple):
+class Phase(NamedTuple):
+    """What a phase came to; ``stopped``: the stop flag ended it."""
+
     answered: int
     elapsed_ns: int
     stopped: bool
 
 
-def _run_phase(
+def run_phase(
     phase: str,
-    rule: _Rule,
+    rule: Rule,
     pipeline: Pipeline,
     samples: Sequence[np.ndarray],
     recorder: QueryRecorder,
     clock: Clock,
     should_stop: Callable[[], bool],
     report: Report,
-) -> _Phase:
+) -> Phase:
+    """Ask without a pause until ``rule`` is over."""
     recorder.begin(phase, recorder.next_sample)
     count, elapsed, stopped = 0, 0, False
     started = now = clock()
@@ -170,15 +181,15 @@ def _run_phase(
         if rule.max_ns is not None:
             until = min(until, started + rule.max_ns)
         with pipeline.querying():
-            answered, now = _burst(pipeline, samples, recorder, limit, until, clock)
+            answered, now = burst(pipeline, samples, recorder, limit, until, clock)
         count += answered
         elapsed = now - started
     recorder.flush()
     report(phase, count, count, 0.0)
-    return _Phase(count, elapsed, stopped)
+    return Phase(count, elapsed, stopped)
 
 
-def _burst(
+def burst(
     pipeline: Pipeline, samples: Sequence[np.ndarray], recorder: QueryRecorder, limit: int, until_ns: int, clock: Clock
 ) -> tuple[int, int]:
     """Ask up to ``limit`` queries, not past ``until_ns``; return their number and the end of the last. Nothing in here but queries and
@@ -217,7 +228,7 @@ def _burst(
     return (slot - first) // 4, ended
 
 
-def _seconds_left(rule: _Rule, elapsed_ns: int, count: int) -> float:
+def _seconds_left(rule: Rule, elapsed_ns: int, count: int) -> float:
     """Expected seconds until the rule is met, negative while no query tells the rate."""
     if count == 0:
         return -1.0
@@ -227,14 +238,15 @@ def _seconds_left(rule: _Rule, elapsed_ns: int, count: int) -> float:
     return left / _SECOND_NS
 
 
-def _expected_total(rule: _Rule, elapsed_ns: int, count: int, seconds_left: float) -> int:
+def _expected_total(rule: Rule, elapsed_ns: int, count: int, seconds_left: float) -> int:
     if seconds_left < 0 or elapsed_ns <= 0:
         return 0
     return count + round(count * seconds_left * _SECOND_NS / elapsed_ns)
 
 
 @contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Keep Python's cyclic garbage collector away, and out of everything that lives before the block."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.freeze()

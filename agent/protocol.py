@@ -261,6 +261,7 @@ class RunnerReport:
     """What the runner found and did, also when it fails in an orderly way.
 
     ``placement`` is set exactly when everything that was asked for has been measured, first with the cause PLACEMENT_UNFINISHED.
+    ``flush_pauses_ns`` are the first of ``flush_count`` pauses for writing, which took ``flush_total_ns`` in all.
     """
 
     error: Optional[Dict[str, Any]] = None
@@ -277,6 +278,9 @@ class RunnerReport:
     min_duration_met: Optional[bool] = None
     min_query_count_met: Optional[bool] = None
     flush_pauses_ns: List[int] = field(default_factory=list)
+    flush_count: int = 0
+    flush_total_ns: int = 0
+    flush_longest_ns: int = 0
     peak_rss_bytes: Optional[int] = None
     rss_before_load_bytes: Optional[int] = None
     numpy_threads: Dict[str, Any] = field(default_factory=dict)

@@ -20,6 +20,9 @@ BLOCK_ROWS = 16_384
 FLUSH_NS = 1_000_000_000
 PROGRESS_NS = 200_000_000
 
+#: More than four hours of one flush a second. Beyond it, pauses are only counted and added up: a soak of days holds no growing list.
+MAX_PAUSES = 16_384
+
 _STAMPS = 4
 
 
@@ -27,13 +30,15 @@ class QueryRecorder:
     """Hold four clock readings per query (start, after pre, after invoke, after post) and write them as blocks of ``queries``.
 
     The query loop stores into ``stamps`` itself, four numbers from ``4 * filled`` on, and says so with :meth:`commit`; everything else
-    happens in :meth:`flush`, between two queries. What a flush took is kept in ``pauses_ns``.
+    happens in :meth:`flush`, between two queries. What a flush took is kept in ``pauses_ns``, for the first MAX_PAUSES of them, and in
+    ``pause_count``, ``pause_total_ns`` and ``pause_longest_ns`` for all.
     """
 
     def __init__(self, writer: SpoolWriter, sample_count: int, origin_ns: int, clock: Clock) -> None:
         self.stamps = array("Q", bytes(8 * _STAMPS * BLOCK_ROWS))
         self.filled = 0
         self.pauses_ns: List[int] = []
+        self.pause_count = self.pause_total_ns = self.pause_longest_ns = 0
         self._writer = writer
         self._sample_count = sample_count
         self._origin_ns = origin_ns
@@ -51,6 +56,11 @@ class QueryRecorder:
     def next_sample(self) -> int:
         """The sample whose turn it is; samples are asked in order and again from the first."""
         return (self._first_sample + self.filled) % self._sample_count
+
+    @property
+    def phase(self) -> str:
+        """The phase that queries are recorded in."""
+        return PHASES[self._phase]
 
     def begin(self, phase: str, sample: int = 0) -> None:
         """Start a phase at a sample; what the phase before it left is written first."""
@@ -84,8 +94,15 @@ class QueryRecorder:
             self._writer.write(columns)
             self._first_sample = self.next_sample
             self.filled = 0
-            self.pauses_ns.append(self._clock() - started)
+            self._paused(self._clock() - started)
         self._flush_due_ns = self._clock() + FLUSH_NS
+
+    def _paused(self, took_ns: int) -> None:
+        if self.pause_count < MAX_PAUSES:
+            self.pauses_ns.append(took_ns)
+        self.pause_count += 1
+        self.pause_total_ns += took_ns
+        self.pause_longest_ns = max(self.pause_longest_ns, took_ns)
 
 
 class ProgressFile:

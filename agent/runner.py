@@ -22,31 +22,32 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 
-from agent import protocol
-from agent.errors import DigestMismatch, EdgematrixError, InternalError, RequestInvalid
+from agent import layout, protocol
+from agent.coload import CoLoadWorkers
+from agent.errors import DigestMismatch, EdgematrixError, InternalError, RequestInvalid, storage_error
+from agent.load_patterns import ControlTemperature
 from agent.loadgen import Answer, LatencyResult, Pipeline, SampleSink, first_query, run_accuracy, run_latency
 from agent.preprocess import compile_steps, dequantizer
-from agent.protocol import ContentRef, Placement, RunnerReport, RunRequest
+from agent.probes import Prober, top_class_of
+from agent.protocol import ContentRef, Placement, RunnerReport, RunnerStart, RunRequest, SoakSettings
 from agent.recorder import ProgressFile, QueryRecorder
 from agent.report_file import ReportFile
 from agent.runtimes import Runtime, create
 from agent.scoring import make_scorer
+from agent.soak import Machine, Room, check_soak, run_soak
 from agent.spool import SpoolWriter
 
 EXIT_COMPLETED = 0
 EXIT_ERROR = 3
 EXIT_STOPPED = 4
 
-SCENARIOS = ("accuracy", "latency")
+SCENARIOS = ("accuracy", "latency", "soak")
 
 #: How long the look at the placement may last after a run.
 PLACEMENT_SECS = 60.0
 
-#: How much of the inputs a latency run holds in memory and asks in turn (LoadGen's performance sample count).
+#: How much of the inputs a latency run or a soak holds in memory and asks in turn (LoadGen's performance sample count).
 PERFORMANCE_SAMPLE_BYTES = 64 * 1024 * 1024
-
-#: More than a day of one flush a second; keeps the report far below MAX_MESSAGE_BYTES.
-_MAX_PAUSES = 200_000
 
 _REMEDY_VERSION = "submit again with an orchestrator of the agent's version"
 
@@ -127,12 +128,13 @@ class _Run:
         model = _content(self._root, request.model, "model")
         runtime = create(request.runtime, request.settings)
         self.facts["runtime"] = runtime.facts()
+        self._say_start()
         runtime.check_file(model)
         progress.write("loading")
         self._load(runtime, model)
         pipeline = _pipeline(runtime, request, np.array(inputs[0]))
         with SpoolWriter(self._folder / f"{protocol.QUERIES}.spool", protocol.QUERIES, protocol.QUERY_COLUMNS) as writer:
-            samples = _performance_samples(inputs) if request.scenario == "latency" else []
+            samples = _performance_samples(inputs) if request.scenario != "accuracy" else []
             recorder = QueryRecorder(writer, len(samples) or len(inputs), origin, self._clock)
             try:
                 progress.write("first_query")
@@ -140,13 +142,17 @@ class _Run:
                 self.facts["first_query_ns"] = answer.total_ns
                 if request.scenario == "latency":
                     self._latency(request, pipeline, samples, recorder, progress)
+                elif request.soak is not None:
+                    self._soak(request, request.soak, pipeline, samples, answer, recorder, progress)
                 else:
                     self._accuracy(request, runtime, pipeline, inputs, answer, recorder, progress)
             except EdgematrixError:
                 recorder.flush()  # the queries before an error are its evidence
                 raise
             finally:
-                self.facts["flush_pauses_ns"] = recorder.pauses_ns[:_MAX_PAUSES]
+                self.facts["flush_pauses_ns"] = recorder.pauses_ns
+                self.facts["flush_count"], self.facts["flush_total_ns"] = recorder.pause_count, recorder.pause_total_ns
+                self.facts["flush_longest_ns"] = recorder.pause_longest_ns
                 self.facts["peak_rss_bytes"] = peak_rss_bytes()
         progress.write("finishing")
         progress.close()
@@ -157,6 +163,15 @@ class _Run:
     def find_placement(self) -> None:
         """Find out where the nodes ran, once :meth:`execute` has measured everything; nothing holds the measured session any more."""
         self.facts["placement"] = self._find_placement()
+
+    def _say_start(self) -> None:
+        """Leave behind what the queries of a runner that is killed could not be placed in time without."""
+        start = RunnerStart(self.facts["origin_monotonic_ns"], self.facts["runtime"])
+        path = self._folder / protocol.RUNNER_START_FILE
+        try:
+            layout.write_file(path, protocol.to_json(start).encode())
+        except OSError as error:
+            raise storage_error(error, path) from error
 
     def _load(self, runtime: Runtime, model: Path) -> None:
         self.facts["rss_before_load_bytes"] = _status_bytes("VmRSS")
@@ -170,6 +185,35 @@ class _Run:
     ) -> None:
         result: LatencyResult = run_latency(pipeline, samples, request.load, recorder, self._clock, lambda: self.stopped, progress.write)
         for name in ("warmup_count", "steady_count", "steady_ns", "min_duration_met", "min_query_count_met"):
+            self.facts[name] = getattr(result, name)
+
+    def _soak(
+        self,
+        request: RunRequest,
+        soak: SoakSettings,
+        pipeline: Pipeline,
+        samples: List[np.ndarray],
+        answer: Answer,
+        recorder: QueryRecorder,
+        progress: ProgressFile,
+    ) -> None:
+        def co_load() -> Optional[CoLoadWorkers]:
+            if not soak.co_load.cpu_workers + soak.co_load.memory_workers:
+                return None
+            return CoLoadWorkers(soak.co_load, request.interpreter, request.settings.num_threads, lambda: self.stopped)
+
+        folder = self._folder
+        with contextlib.ExitStack() as stack:
+            control = stack.enter_context(contextlib.closing(ControlTemperature(folder / protocol.CONTROL_FILE)))
+            prober = None
+            if soak.probe is not None:
+                writer = stack.enter_context(SpoolWriter(folder / f"{protocol.PROBES}.spool", protocol.PROBES, protocol.PROBE_COLUMNS))
+                top_class, origin = top_class_of(request.task, answer), self.facts["origin_monotonic_ns"]
+                prober = Prober(pipeline, samples, soak.probe, top_class, writer, recorder, origin, self._clock)
+            room = Room(folder / f"{protocol.QUERIES}.spool", soak.max_queries_bytes)
+            machine = Machine(self._clock, time.sleep, lambda: self.stopped, progress.write, control, room, co_load)
+            result = run_soak(pipeline, samples, request.load, soak, recorder, prober, machine)
+        for name in ("warmup_count", "steady_count", "steady_ns", "min_duration_met", "soak"):
             self.facts[name] = getattr(result, name)
 
     def _accuracy(
@@ -217,6 +261,10 @@ def _read_request(folder: Path) -> RunRequest:
         asked = f"scenario {request.scenario!r} (of {SCENARIOS}), {request.settings.num_threads} threads, {load}"
         message = f"{asked}: one of them is out of range"
         raise RequestInvalid(message, "correct scenario, settings and load in the spec")
+    if (request.scenario == "soak") != (request.soak is not None):
+        raise RequestInvalid(f"scenario {request.scenario!r} with soak settings {request.soak!r:.200}", _REMEDY_VERSION)
+    if request.soak is not None:
+        check_soak(request.soak)
     return request
 
 

@@ -107,14 +107,21 @@ class SoakSettings:
 class SoakReport:
     """What the runner did in a soak: counts, and why it ended early (one of STOPS) if it did.
 
-    ``dropped_count`` are arrivals of a fixed rate or a recorded pattern that passed while a query ran; ``queries_bytes`` is what the
-    ``queries`` spool holds.
+    ``dropped_count`` are arrivals of a fixed rate or a recorded pattern that passed while a query ran, ``dropped_for_probes`` those that
+    passed while a round of probes was answered. ``probe_ns`` is the part of ``RunnerReport.steady_ns`` that rounds of probes took;
+    ``queries_bytes`` is what the ``queries`` spool holds; ``control_unknown_ns`` how long a thermal cycle rested because it did not know
+    the temperature. ``co_load_cpus`` has one CPU for each co-load worker, and is empty where there was none to spare and they share the
+    runner's; ``co_load_lost`` are workers that ended before they should.
     """
 
     precondition_count: int = 0
     probe_count: int = 0
     probe_rounds: int = 0
     dropped_count: int = 0
+    dropped_for_probes: int = 0
+    probe_ns: int = 0
     queries_bytes: int = 0
+    control_unknown_ns: int = 0
     stopped: Optional[str] = None
     co_load_cpus: List[int] = field(default_factory=list)
+    co_load_lost: int = 0
