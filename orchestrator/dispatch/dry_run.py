@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.protocol import Settings
 from orchestrator.dispatch.placement import Placement, Placer
+from orchestrator.dispatch.request import QUERY_BYTES, QUERY_STREAM_MOST_BYTES, longest_secs, most_queries
 from orchestrator.domain.cells import Cell, expand_cells
 from orchestrator.domain.plan import Plan, ScenarioSettings
+from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.spec import ExperimentSpec
 from orchestrator.domain.states import Scenario
+from orchestrator.domain.times import format_duration
 from orchestrator.store.tables import Device, Environment
 
 #: Stated assumptions, in seconds: getting a job to a device, starting it, loading the model and fetching the results.
@@ -121,11 +125,16 @@ class _Estimate:
         self._measured = invoke_secs
         self._assumed: set[str] = set()
         self._known = 0
+        self._soak_queries = 0.0
 
     def seconds(self, cell: Cell, device: str) -> float:
         model = self._plan.models[cell.model]
         measured = self._measured.get((model.variants[cell.variant].info.sha256, device))
         settings = self._plan.scenarios[cell.scenario]
+        if settings.soak is not None:
+            # It is not cut off by the limit: that is what the rest of the job may take beside it.
+            self._soak_queries = max(self._soak_queries, most_queries(settings.soak, measured))
+            return longest_secs(settings.soak) + JOB_OVERHEAD_SECS
         if cell.scenario == Scenario.ACCURACY:
             if measured is None:
                 self._assumed.add(cell.variant)
@@ -144,6 +153,9 @@ class _Estimate:
                 f"latency: warm-up of {latency.warmup_min_secs:g} s and {latency.min_duration_secs:g} s measured; longer, up to "
                 f"{latency.max_duration_secs:g} s, where {latency.min_query_count} queries take longer (known for models measured before)"
             )
+        soak = self._plan.scenarios.get(Scenario.SOAK)
+        if soak is not None and soak.soak is not None:
+            said.append(_soak_basis(soak.soak, self._soak_queries))
         if self._known:
             said.append("accuracy: samples × the time of one query measured earlier on the same device")
         if self._assumed:
@@ -153,6 +165,24 @@ class _Estimate:
         if busiest is not None:
             said.append(f"the finish is that of the busiest device, {busiest}")
         return tuple(said)
+
+
+def _soak_basis(soak: PlannedSoak, queries: float) -> str:
+    most = QUERY_STREAM_MOST_BYTES
+    made = (
+        ""
+        if math.isinf(queries)
+        else f", about {queries:,.0f} queries ({_megabytes(min(queries * QUERY_BYTES, most))}) where most are asked"
+    )
+    return (
+        f"soak: {format_duration(longest_secs(soak))} each with all its parts at their longest, and the wait for a start gate before it{made}; "
+        f"a query takes {QUERY_BYTES} bytes on the device and on the way, and a soak ends before its time at {_megabytes(most)} "
+        f"({most // QUERY_BYTES:,} queries)"
+    )
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def _latency_secs(settings: ScenarioSettings, invoke_secs: float) -> float:

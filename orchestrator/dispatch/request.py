@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,11 @@ from orchestrator.domain.plan import Plan, PlannedModel, PlannedVariant
 from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Scenario, TaskKind
 from orchestrator.store.tables import Job
+
+#: What a query of four stamps takes in its spool (``agent.spool``).
+QUERY_BYTES = 21
+#: A soak ends before its time when its queries take so much room on the device.
+QUERY_STREAM_MOST_BYTES = protocol.SoakSettings(0.0).max_queries_bytes
 
 _SPARE_BYTES = 1024 * 1024
 #: Three times a second of load and one of rest, before the load and after the cool-down.
@@ -110,6 +116,17 @@ def longest_secs(asked: PlannedSoak) -> float:
     return before + asked.warmup_min_secs + asked.duration_secs + asked.cooldown.secs + marker
 
 
+def most_queries(asked: PlannedSoak, invoke_secs: float | None) -> float:
+    """How many queries the measured part of a soak asks at most; infinity when that depends on a model that was never measured."""
+    pattern = asked.pattern
+    if not isinstance(pattern, str):
+        if pattern.fixed_rate is not None:
+            return pattern.fixed_rate.rate_hz * asked.duration_secs
+        if pattern.recorded is not None:
+            return len(asked.arrivals_secs) * math.ceil(asked.duration_secs / pattern.recorded.cycle_secs)
+    return asked.duration_secs / invoke_secs if invoke_secs else math.inf
+
+
 def stream_limit(plan: Plan, job: Job, stream: str) -> int:
     """How many bytes of a stream this job can honestly produce, with room to spare; a device that sends more is not believed."""
     model, _ = planned_variant(plan, job)
@@ -119,8 +136,8 @@ def stream_limit(plan: Plan, job: Job, stream: str) -> int:
         return min(protocol.MAX_STREAM_BYTES, _SPARE_BYTES + 2 * samples * per_sample[stream])
     soak = plan.scenarios[Scenario(job.scenario)].soak
     if soak is not None and stream == protocol.QUERIES:
-        # The runner stops at the bound; what it had in hand, and the probes between, come on top.
-        return min(protocol.MAX_STREAM_BYTES, protocol.SoakSettings(soak.duration_secs).max_queries_bytes + 64 * _SPARE_BYTES)
+        # The runner stops at the bound; what it had in hand comes on top.
+        return min(protocol.MAX_STREAM_BYTES, QUERY_STREAM_MOST_BYTES + 64 * _SPARE_BYTES)
     if stream == protocol.PROBES:
         return min(protocol.MAX_STREAM_BYTES, _SPARE_BYTES + 2 * _PROBE_BYTES * _probe_queries(soak, samples))
     return protocol.MAX_STREAM_BYTES
