@@ -169,15 +169,10 @@ class _Estimate:
 
 def _soak_basis(soak: PlannedSoak, queries: float) -> str:
     most = QUERY_STREAM_MOST_BYTES
-    made = (
-        ""
-        if math.isinf(queries)
-        else f", about {queries:,.0f} queries ({_megabytes(min(queries * QUERY_BYTES, most))}) where most are asked"
-    )
+    made = "" if math.isinf(queries) else f"; about {queries:,.0f} queries ({_megabytes(min(queries * QUERY_BYTES, most))}) at most"
     return (
-        f"soak: {format_duration(longest_secs(soak))} each with all its parts at their longest, and the wait for a start gate before it{made}; "
-        f"a query takes {QUERY_BYTES} bytes on the device and on the way, and a soak ends before its time at {_megabytes(most)} "
-        f"({most // QUERY_BYTES:,} queries)"
+        f"soak: {format_duration(longest_secs(soak))} each, its parts at their longest, without the wait for a start gate{made}; a query is "
+        f"{QUERY_BYTES} bytes on the device and on the way, and a soak ends early at {_megabytes(most)} ({most // QUERY_BYTES:,} queries)"
     )
 
 
