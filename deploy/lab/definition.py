@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from agent.errors import FolderUnwritable
+from deploy.lab.kinds import KINDS
+from deploy.lab.plant_definition import PlantDefinition
 from orchestrator.domain.mistakes import SpecError
-from orchestrator.domain.scalars import Name
+from orchestrator.domain.scalars import Name, Number
 from orchestrator.domain.validation import validate
 from orchestrator.domain.yaml_text import read_yaml
 
@@ -22,10 +24,23 @@ class _Frozen(BaseModel):
 
 
 class LabDevice(_Frozen):
-    """One emulated device. A name is at most 40 characters, for it becomes part of names of the kernel."""
+    """One emulated device. A name is at most 40 characters, for it becomes part of names of the kernel.
+
+    ``plant`` gives it a temperature and a governor. With ``faulty_above_c`` its ONNX runtime flips a bit of an output above that.
+    """
 
     name: Annotated[Name, Field(max_length=40)]
     kind: Literal["arm64", "x86-native", "x86-avx2", "bare-arm64"]
+    plant: PlantDefinition | None = None
+    faulty_above_c: Annotated[Number, Field(ge=-60, le=150)] | None = None
+
+    @model_validator(mode="after")
+    def _has_times_that_mean_something(self) -> LabDevice:
+        if self.plant is not None and KINDS[self.kind].emulated == "cpu":
+            raise ValueError(f"a plant slows its device down, and times mean nothing on {self.kind} | make it x86-native or leave it out")
+        if self.faulty_above_c is not None and self.plant is None:
+            raise ValueError("faulty_above_c needs a temperature | give the device a plant")
+        return self
 
 
 class LabDefinition(_Frozen):

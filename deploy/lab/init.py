@@ -52,7 +52,10 @@ def _lay_out(config: dict[str, Any]) -> None:
     for name in ("dev", "proc", "sys", "tmp", "root"):
         (root / name).mkdir(exist_ok=True)
     _mount("-t", "proc", "proc", str(root / "proc"))
-    _mount("-t", "sysfs", "-o", "ro", "sysfs", str(root / "sys"))
+    if config["plant"] is None:
+        _mount("-t", "sysfs", "-o", "ro", "sysfs", str(root / "sys"))
+    else:
+        _lay_out_plant(config["plant"], root / "sys")
     _mount("-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", str(root / "dev"))
     for name, (major, minor) in _DEVICES.items():
         os.mknod(root / "dev" / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
@@ -68,6 +71,15 @@ def _lay_out(config: dict[str, Any]) -> None:
     # The server runs on this machine's own files until it changes its root; only who root is there differs: its shell is the device's.
     # A mount over that one file would be gone as soon as this machine replaces it, which adding a user does.
     _mount("-t", "overlay", "overlay", "-o", f"lowerdir=/etc,upperdir={config['etc']},workdir={config['etc_work']}", "/etc")
+
+
+def _lay_out_plant(plant: dict[str, Any], sys_folder: Path) -> None:
+    """The files of a board that is not there, and what the kernel tells this device of its own control group."""
+    _mount("--bind", plant["sys"], str(sys_folder))
+    for kind, options, place in plant["mounts"]:
+        _mount("-t", kind, *(["-o", options] if options else []), kind, str(sys_folder / place))
+        _mount("-o", "remount,bind,ro", str(sys_folder / place))
+    _mount("-o", "remount,bind,ro", str(sys_folder))
 
 
 def _start_sshd(config: dict[str, Any]) -> int:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +20,13 @@ from deploy.lab.definition import LabDevice
 from deploy.lab.errors import LabBroken
 from deploy.lab.kinds import KINDS, Kind
 from deploy.lab.network import Network
+from deploy.lab.plant_definition import PlantDefinition
+from deploy.lab.plant_lifecycle import PlantProcess
+from deploy.lab.processes import children, python, remember, remembered
 
 _INIT = Path(__file__).with_name("init.py")
+#: Enters groups, given how many and their entrances, and becomes the command after them.
+_ENTER = 'count=$1; shift; while [ "$count" -gt 0 ]; do echo $$ > "$1" || exit 1; shift; count=$((count - 1)); done; exec "$@"'
 _START_SECS = 30.0
 _STOP_SECS = 10.0
 
@@ -54,6 +58,18 @@ class Machine:
         return self.folder / "root"
 
     @property
+    def plant(self) -> PlantProcess:
+        """The device's plant, for those that have one."""
+        return PlantProcess(self.network.lab, self.name, self.folder)
+
+    @property
+    def core(self) -> int:
+        """The core of this machine that a device with a plant is held on: another one for each, the first one last."""
+        asked = self.about.plant.core if self.about.plant is not None else None
+        usable = sorted(os.sched_getaffinity(0))
+        return asked if asked is not None else usable[(self.number + 1) % len(usable)]
+
+    @property
     def host_key(self) -> str:
         """The host's public key, as it is pinned."""
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
@@ -71,7 +87,12 @@ class Machine:
         return self.first_pid() is not None and _read_config(self.folder) != self._config(base)
 
     def start(self, base: Path, client_key: Path) -> None:
-        """Start the device unless it runs, and wait until its SSH server answers. On another ``base`` than before its disk is emptied."""
+        """Start the device unless it runs, and wait until its SSH server answers. On another ``base`` than before its disk is emptied.
+
+        A plant that runs goes on: a device that was off meanwhile has cooled down, not more.
+        """
+        if self.about.plant is not None:
+            self.plant.start(self.about.plant, self.core)
         if self.first_pid() is None:
             self._prepare(base, client_key)
             self.network.connect(self.name, self.number)
@@ -93,6 +114,7 @@ class Machine:
                     raise LabBroken(f"process {first} of {self.name} does not end", f"see `ps {first}`; a driver may hang")
                 time.sleep(0.02)
         (self.folder / "pid").unlink(missing_ok=True)
+        self.plant.stop()
         self.network.disconnect(self.name, self.number)
 
     def cut(self) -> None:
@@ -190,29 +212,31 @@ class Machine:
             "etc_work": str(self.folder / "etc-work"),
             "sshd_config": str(self.folder / "sshd_config"),
             "programs": list(self.kind.programs),
+            "plant": None if self.about.plant is None else self._plant_config(self.about.plant),
         }
+
+    def _plant_config(self, about: PlantDefinition) -> dict[str, Any]:
+        mounts = [[item.kind, item.options, item.place] for item in self.plant.group.hierarchies]
+        return {"about": about.model_dump(mode="json"), "core": self.core, "sys": str(self.plant.sys), "mounts": mounts}
 
     def _spawn(self) -> None:
         spaces = ["unshare", "--pid", "--fork", "--mount", "--uts", "--ipc", "--kill-child=KILL"]
-        command = [
-            "ip",
-            "netns",
-            "exec",
-            self.network.space(self.name),
-            *spaces,
-            _python(),
-            "-I",
-            str(_INIT),
-            str(self.folder / "init.json"),
-        ]
+        before: list[str] = []
+        if self.about.plant is not None:
+            # From the outside in: first of the group and on the core, so that every process of the device is; then blind for other groups.
+            entrances = [str(path) for path in self.plant.group.entrances()]
+            before = ["sh", "-c", _ENTER, "sh", str(len(entrances)), *entrances, "taskset", "--cpu-list", str(self.core)]
+            spaces.append("--cgroup")
+        device = [python(), "-I", str(_INIT), str(self.folder / "init.json")]
+        command = [*before, "ip", "netns", "exec", self.network.space(self.name), *spaces, *device]
         with (self.folder / "log").open("ab") as log:
             outer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + _START_SECS
-        while not (children := _children(outer.pid)):
+        while not (found := children(outer.pid)):
             if outer.poll() is not None or time.monotonic() > deadline:
                 raise LabBroken(f"{self.name} does not start: {self._last_words()}", "edgematrix lab down, then up again")
             time.sleep(0.01)
-        (self.folder / "pid").write_text(f"{children[0]} {_start_ticks(children[0])}")
+        remember(self.folder / "pid", found[0])
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
@@ -241,27 +265,4 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def first_pid_of(folder: Path) -> int | None:
     """The first process of the device in ``folder``; None while it is down, also when this machine was restarted since."""
-    try:
-        pid, started = (folder / "pid").read_text().split()
-        return int(pid) if _start_ticks(int(pid)) == int(started) else None
-    except (OSError, ValueError):
-        return None
-
-
-def _python() -> str:
-    """The interpreter itself rather than a virtual environment's link to it: isolated mode needs nothing of the environment."""
-    return os.path.realpath(sys.executable)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _start_ticks(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return -1
+    return remembered(folder / "pid")
