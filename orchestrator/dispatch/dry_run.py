@@ -171,7 +171,7 @@ def _soak_basis(soak: PlannedSoak, queries: float) -> str:
     most = QUERY_STREAM_MOST_BYTES
     made = "" if math.isinf(queries) else f"; about {queries:,.0f} queries ({_megabytes(min(queries * QUERY_BYTES, most))}) at most"
     return (
-        f"soak: {format_duration(longest_secs(soak))} each, its parts at their longest, without the wait for a start gate{made}; a query is "
+        f"soak: {format_duration(longest_secs(soak))} each, parts at their longest, without the wait for a start gate{made}; a query is "
         f"{QUERY_BYTES} bytes on the device and on the way, and a soak ends early at {_megabytes(most)} ({most // QUERY_BYTES:,} queries)"
     )
 
