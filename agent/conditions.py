@@ -54,6 +54,7 @@ def collect(host: HostFiles, environment: Dict[str, Any]) -> Dict[str, Any]:
         "cpu": _cpu(cpuinfo, unknown),
         "memory_bytes": _memory(host, "MemTotal", unknown),
         "kernel": {"release": platform.release(), "version": platform.version()},
+        "boot_id": boot_id(host),
         "os": _os_release(host, unknown),
         "frequency": _frequency_limits(host, unknown),
         "thermal_zones": _thermal_zones(host, unknown),
@@ -92,6 +93,11 @@ def volatile(host: HostFiles) -> Dict[str, Any]:
         "frequency": frequency,
         "temperature_c": temperatures,
     }
+
+
+def boot_id(host: HostFiles) -> Optional[str]:
+    """Return what the kernel calls this boot, another after each restart; None when it cannot be read."""
+    return try_text(host.proc / "sys" / "kernel" / "random" / "boot_id")
 
 
 def memory_available_bytes(host: HostFiles) -> Optional[int]:

@@ -11,12 +11,21 @@ from typing import Optional, Sequence
 MAX_OUTPUT_BYTES = 256 * 1024
 
 
+#: Where boards keep the programs that the sensors ask, beside PATH: a service's PATH is often short.
+_MORE_FOLDERS = ("/usr/bin", "/usr/sbin", "/opt/vc/bin", "/system/bin")
+#: A program that gave no answer in so many readings is ended and started anew.
+_PATIENCE_READINGS = 30
+
+
 class Programs:
-    """What is installed here. A child inherits no descriptor, reads nothing and writes its complaints nowhere."""
+    """What is installed in these folders (None: in PATH and where boards keep such programs)."""
+
+    def __init__(self, folders: Optional[Sequence[str]] = None) -> None:
+        self._path = os.pathsep.join(folders if folders is not None else (os.environ.get("PATH", os.defpath), *_MORE_FOLDERS))
 
     def find(self, name: str) -> Optional[str]:
         """Return the absolute path of a program, None when there is none."""
-        return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/bin:/usr/sbin:/opt/vc/bin:/system/bin")
+        return shutil.which(name, path=self._path)
 
     def run(self, argv: Sequence[str], timeout_secs: float) -> str:
         """Run a program to its end and return its output. Raises OSError when it cannot run, fails, or is not done in time."""
@@ -32,7 +41,9 @@ class Programs:
 
 
 class Started:
-    """A program that runs beside us. Its output goes to memory and not through a pipe, so that it never waits for us."""
+    """A program that runs beside us. Its output goes to memory and not through a pipe, so that it never waits for us. It reads nothing,
+    and its complaints are not kept.
+    """
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._argv = list(argv)
@@ -75,3 +86,54 @@ class Started:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         os.close(self._output)
+
+
+class Polled:
+    """A program that is asked again and again without ever waiting for it: each reading takes the answer to the one before and asks anew.
+
+    What it returns is therefore as old as the time between two readings.
+    """
+
+    def __init__(self, programs: Programs, argv: Sequence[str]) -> None:
+        self._programs = programs
+        self._argv = list(argv)
+        self._first: Optional[str] = None
+        self._running: Optional[Started] = None
+        self._unanswered = 0
+
+    def wait_first(self, timeout_secs: float) -> str:
+        """Return the first answer; the first reading gives it once more. Raises OSError."""
+        self._first = self._programs.run(self._argv, timeout_secs)
+        return self._first
+
+    def read(self) -> str:
+        """Return the newest answer. Raises OSError when there is none since the reading before."""
+        answer, self._first = self._first, None
+        try:
+            if answer is None:
+                answer = self._take()
+        finally:
+            if self._running is None:
+                self._running = self._programs.start(self._argv)
+        return answer
+
+    def close(self) -> None:
+        """End the program if it runs."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    def _take(self) -> str:
+        if self._running is None:
+            raise OSError(f"{self._argv[0]} was not asked yet")
+        if not self._running.ended():
+            self._unanswered += 1
+            if self._unanswered >= _PATIENCE_READINGS:
+                self._unanswered = 0
+                self.close()
+            raise OSError(f"{self._argv[0]} has not answered yet")
+        self._unanswered = 0
+        try:
+            return self._running.result()
+        finally:
+            self.close()

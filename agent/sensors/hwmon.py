@@ -25,7 +25,9 @@ _KINDS = {
 
 
 class HardwareMonitors(ScaledFiles):
-    """``hwmon.<chip>.<label>_{c,mv,ma,mw}`` and ``fan.<chip>_<label>_rpm``. The twin that hwmon makes of a thermal zone is left out."""
+    """``hwmon.<chip>.<label>_{c,mv,ma,mw}`` and ``fan.<chip>_<label>_rpm``, a temperature of the air around
+    it as ``ambient.<chip>_<label>_c``. The twin that hwmon makes of a thermal zone is left out.
+    """
 
     def find(self) -> List[ScaledPath]:
         found = []
@@ -39,8 +41,8 @@ class HardwareMonitors(ScaledFiles):
                     # An average only where there is no momentary value.
                     if what == "input" or (what == "average" and not (chip / f"{channel}_input").exists()):
                         label = word(try_text(chip / f"{channel}_label") or channel)
-                        info = SensorInfo(f"hwmon.{name}.{label}_{suffix}", unit, str(path), quantity=quantity)
-                        found.append((info, path, factor))
+                        stem = f"ambient.{name}_{label}" if suffix == "c" and "ambient" in label else f"hwmon.{name}.{label}"
+                        found.append((SensorInfo(f"{stem}_{suffix}", unit, str(path), quantity=quantity), path, factor))
             for path in sorted(chip.glob("fan[0-9]*_input")):
                 channel = path.name.partition("_")[0]
                 label = word(try_text(chip / f"{channel}_label") or channel)

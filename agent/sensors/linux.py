@@ -31,14 +31,15 @@ def no_temperature(name: str, celsius: float) -> Optional[str]:
 
 
 class ThermalZones(ScaledFiles):
-    """``thermal.<type>_c`` for each thermal zone. Zone numbers move between boots, types do not."""
+    """``thermal.<type>_c`` for each thermal zone, ``ambient.<type>_c`` where its type says so. Zone numbers move, types do not."""
 
     def find(self) -> List[ScaledPath]:
         found = []
         for zone in numbered(self.context.host.sys / "class" / "thermal", "thermal_zone"):
             kind = word(try_text(zone / "type") or zone.name)
             caution = PMIC_CAUTION if kind.startswith("pmic") else None
-            info = SensorInfo(f"thermal.{kind}_c", "°C", str(zone / "temp"), quantity="temperature", caution=caution)
+            place = "ambient" if "ambient" in kind else "thermal"
+            info = SensorInfo(f"{place}.{kind}_c", "°C", str(zone / "temp"), quantity="temperature", caution=caution)
             found.append((info, zone / "temp", 0.001))
         return found
 
