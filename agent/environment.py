@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
-from agent import layout
+from agent import layout, runtime_plugins
 
 #: Distribution → its import name, for everything that can change a model's numbers or speed.
 PACKAGES = {
@@ -24,7 +24,7 @@ PACKAGES = {
     "psutil": "psutil",
 }
 #: What of the facts makes the environment's identity; the rest (paths, BLAS' own words) is for readers.
-_IDENTITY = ("implementation", "python", "python_build", "machine", "libc", "packages", "native")
+_IDENTITY = ("implementation", "python", "python_build", "machine", "libc", "packages", "native", "runtime_plugins")
 
 
 def environment_facts(cache_file: Optional[Path] = None) -> Dict[str, Any]:
@@ -44,15 +44,18 @@ def environment_facts(cache_file: Optional[Path] = None) -> Dict[str, Any]:
         "native": _native_libraries(cache_file),
         "numpy_blas": _numpy_blas(),
     }
+    brought = runtime_plugins.facts()
+    if brought:
+        facts["runtime_plugins"] = brought
     facts["digest"] = environment_digest(facts)
     return facts
 
 
 def environment_digest(facts: Dict[str, Any]) -> str:
-    """Return the SHA-256 (hex) of what identifies an environment: interpreter, libc, package versions and the content of native
-    libraries.
+    """Return the SHA-256 (hex) of what identifies an environment: interpreter, libc, package versions, the content of native libraries,
+    and that of packages which bring a runtime of their own, where there are any.
     """
-    identity = {name: facts[name] for name in _IDENTITY}
+    identity = {name: facts[name] for name in _IDENTITY if name in facts}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

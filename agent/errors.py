@@ -20,7 +20,6 @@ EdgematrixError
 │   ├── ShapeMismatch            the inputs do not have the shape the model takes
 │   ├── DtypeMismatch            the inputs do not have the type the model takes
 │   ├── LabelsOutOfRange         labels name classes that the model does not have
-│   ├── ControlUnknown           a soak is to be steered by a temperature that nothing here tells
 │   └── SensorUnavailable        a rule of a soak needs a sensor that this device does not have
 ├── JobError                 the model failed here: a result to be read, not to be retried
 │   ├── ModelRejected            the runtime refuses to load the file
@@ -132,10 +131,6 @@ class DtypeMismatch(ConfigurationError):
 
 class LabelsOutOfRange(ConfigurationError):
     code = "labels_out_of_range"
-
-
-class ControlUnknown(ConfigurationError):
-    code = "control_unknown"
 
 
 class SensorUnavailable(ConfigurationError):

@@ -261,7 +261,6 @@ class RunnerReport:
     """What the runner found and did, also when it fails in an orderly way.
 
     ``placement`` is set exactly when everything that was asked for has been measured, first with the cause PLACEMENT_UNFINISHED.
-    ``flush_pauses_ns`` are the first of ``flush_count`` pauses for writing, which took ``flush_total_ns`` in all.
     """
 
     error: Optional[Dict[str, Any]] = None

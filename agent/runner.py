@@ -127,7 +127,7 @@ class _Run:
         inputs = _open_inputs(request, self._root)
         model = _content(self._root, request.model, "model")
         runtime = create(request.runtime, request.settings)
-        self.facts["runtime"] = runtime.facts()
+        self.facts["runtime"] = {**runtime.facts(), **runtime.plugin}
         self._say_start()
         runtime.check_file(model)
         progress.write("loading")

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 import numpy as np
 
 from agent.coload import CoLoadWorkers
-from agent.errors import ControlUnknown, DiskFull, RequestInvalid
+from agent.errors import DiskFull, RequestInvalid, SensorUnavailable
 from agent.load_patterns import FAR_NS, ControlTemperature, Pattern, Rest, Turn, check_pattern, make_pattern
 from agent.loadgen import Pipeline, Report, Rule, burst, no_garbage_collection, run_phase
 from agent.probes import Prober
@@ -122,7 +122,7 @@ def run_soak(
 ) -> SoakResult:
     """Go through the parts of a soak after the first query.
 
-    Raises :class:`ControlUnknown` when a thermal cycle has no temperature to go by, :class:`DiskFull` when there is no room before the
+    Raises :class:`SensorUnavailable` when a thermal cycle has no temperature to go by, :class:`DiskFull` when there is no room before the
     measured part begins, InvokeFailed, and what co-load and writing the spool raise.
     """
     with no_garbage_collection():
@@ -266,7 +266,7 @@ class _Soak:
         until_ns = machine.clock() + round(_CONTROL_SECS * _SECOND_NS)
         while machine.control.read(machine.clock()) is None and not machine.should_stop():
             if machine.clock() >= until_ns:
-                raise ControlUnknown(
+                raise SensorUnavailable(
                     f"a thermal cycle goes by the device's temperature, and none could be read in {_CONTROL_SECS:g} s",
                     "name a channel that this device has (control_sensor), or use another load pattern: edgematrix device health NAME",
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Callable, Dict, Tuple, Type
 
+from agent import runtime_plugins
 from agent.errors import MissingRuntime, RequestInvalid
 from agent.protocol import Settings
 from agent.runtimes.base import BoundQuery as BoundQuery
@@ -34,7 +35,7 @@ def _tflite_available() -> RuntimeAvailability:
     return RuntimeAvailability(cause is None, package, package_version(package, module), cause, tflite_golden(module))
 
 
-#: name → driver and the proof that it works here.
+#: name → driver and the proof that it works here. What an environment brings itself goes before these; see ``agent.runtime_plugins``.
 RUNTIMES: Dict[str, Tuple[Type[Runtime], Callable[[], RuntimeAvailability]]] = {
     "onnx": (OnnxRuntime, _onnx_available),
     "tflite": (TfliteRuntime, _tflite_available),
@@ -45,11 +46,33 @@ def create(name: str, settings: Settings) -> Runtime:
     """Return the runtime of that name. Raises RequestInvalid for an unknown one, MissingRuntime where it is not installed,
     ProviderUnavailable.
     """
+    brought = runtime_plugins.find()
+    if name in brought:
+        runtime = brought[name].load()[0](settings)
+        runtime.plugin = {"plugin": brought[name].package, "plugin_version": brought[name].version}
+        return runtime
     if name not in RUNTIMES:
-        raise RequestInvalid(f"unknown runtime {name!r}", f"use one of {', '.join(RUNTIMES)}")
+        raise RequestInvalid(f"unknown runtime {name!r}", f"use one of {', '.join({**RUNTIMES, **brought})}")
     return RUNTIMES[name][0](settings)
 
 
 def available() -> Dict[str, RuntimeAvailability]:
     """Run a tiny model in every runtime and say which of them work here, and why the others do not."""
-    return {name: proof() for name, (_, proof) in RUNTIMES.items()}
+    try:
+        brought = runtime_plugins.find()
+    except MissingRuntime as error:
+        return {name: RuntimeAvailability(False, cause=error.message) for name in RUNTIMES}
+    found = {name: proof() for name, (_, proof) in RUNTIMES.items() if name not in brought}
+    return {**found, **{name: _prove(plugin) for name, plugin in brought.items()}}
+
+
+def _prove(plugin: runtime_plugins.Plugin) -> RuntimeAvailability:
+    try:
+        told = plugin.load()[1]()
+    except MissingRuntime as error:
+        return RuntimeAvailability(False, cause=error.message)
+    except Exception as error:  # noqa: BLE001 (foreign code: whatever it raises, it does not work)
+        return RuntimeAvailability(False, plugin.package, plugin.version, f"{plugin.told}: {first_line(error)}")
+    if isinstance(told, RuntimeAvailability):
+        return told
+    return RuntimeAvailability(False, plugin.package, plugin.version, f"{plugin.told} gives no proof")

@@ -58,6 +58,8 @@ class Runtime(ABC):
         self.settings = settings
         self.inputs: List[TensorInfo] = []
         self.outputs: List[TensorInfo] = []
+        #: Where the driver came from, when the environment brought it: facts beside those of :meth:`facts`.
+        self.plugin: Dict[str, str] = {}
 
     def check_file(self, model: Path) -> None:
         """Look at the file before the runtime does. Raises :class:`ModelRejected` for a file that could only crash it."""
