@@ -4,6 +4,7 @@ Nothing of the product knows it, save the command that starts it: to the product
 """
 
 from deploy.lab.definition import LabDefinition, load_definition
-from deploy.lab.lab import Lab, MachineStatus
+from deploy.lab.lab import FOLDER, Lab, MachineStatus
+from deploy.lab.plant_lifecycle import plant_of
 
-__all__ = ["Lab", "LabDefinition", "MachineStatus", "load_definition"]
+__all__ = ["FOLDER", "Lab", "LabDefinition", "MachineStatus", "load_definition", "plant_of"]

@@ -193,3 +193,14 @@ class PlantProcess:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+
+def plant_of(device: str, folder: Path) -> PlantProcess:
+    """The plant of a device of any lab in ``folder``. Raises :class:`OrderRefused` when there is none of that name, or more than one."""
+    found = [path.parent for path in sorted((folder / "labs").glob("*/*/plant.json")) if path.parent.name == device]
+    if len(found) == 1:
+        return PlantProcess(found[0].parent.name, device, found[0])
+    if found:
+        labs = ", ".join(path.parent.name for path in found)
+        raise OrderRefused(f"{device} is in more than one lab: {labs}", "purge those that are not needed: edgematrix lab down --purge")
+    raise OrderRefused(f"no device {device} has a plant here", "edgematrix lab up --devices deploy/lab/heat.yaml makes some: docs/lab.md")

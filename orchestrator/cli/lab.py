@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,6 +77,43 @@ def status(
 
 
 @app.command()
+def plant(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device of a lab that has a plant.")],
+    ambient_c: Annotated[float | None, typer.Option("--ambient", metavar="CELSIUS", help="Set the temperature of the air.")] = None,
+    fan: Annotated[str | None, typer.Option("--fan", metavar="STATE", help="on, off, or auto: as its temperature says.")] = None,
+    faults: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="FAULT", help="stuck-sensor, vanished-zone, under-voltage, fan-stop, or none; may be repeated."),
+    ] = None,
+    rest: Annotated[bool, typer.Option("--rest", help="Let it stand idle for so long that nothing changes any more, in no time.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the heat of a device of the lab as it really is; change its air, its fan, or break something. Needs root to change anything."""
+    from deploy.lab import FOLDER, plant_of
+    from orchestrator.cli.output import print_json, print_table
+
+    found = plant_of(device, FOLDER)
+    if ambient_c is not None or fan is not None or faults is not None or rest:
+        found.order(ambient_c, fan, None if faults is None else [fault for fault in faults if fault != "none"], rest)
+    state = found.state()
+    if as_json:
+        print_json(state)
+        return
+    rows = [
+        ("die", f"{state['die_c']:.1f} °C"),
+        ("board", f"{state['board_c']:.1f} °C"),
+        ("air", f"{state['ambient_c']:.1f} °C"),
+        ("power", f"{state['watts']:.2f} W, {state['cores']:.2f} of core {state['core']} in use"),
+        ("clock", f"{state['ratio']:.0%} (cooling state {state['level']})"),
+        ("fan", "none" if state["fan"] == "none" else f"{state['fan']}, {state['rpm']} rpm"),
+        ("faults", ", ".join(state["faults"]) or "none"),
+        *(("truth", _truth_words(item)) for item in state["truth"]),
+        ("record", state["journal"]),
+    ]
+    print_table(None, ("what", "value"), rows)
+
+
+@app.command()
 def down(
     devices: _Devices = None,
     purge: Annotated[bool, typer.Option("--purge", help="Also remove its disks, and with the last lab of this machine the roots.")] = False,
@@ -93,6 +131,12 @@ def down(
         if purge:
             lab.purge()
     message("the lab is down" + ("; its disks are removed" if purge else f"; its roots and disks stay in {lab.folder}"))
+
+
+def _truth_words(truth: Mapping[str, Any]) -> str:
+    fast, slow = truth["time_constants_secs"]
+    fan = f" at {truth['rpm']} rpm" if truth["rpm"] else ""
+    return f"τ {fast:.2f} s and {slow:.1f} s, {truth['idle_c']:.1f} °C idle, {truth['busy_c']:.1f} °C with a busy core{fan}"
 
 
 def _definition(path: Path | None) -> LabDefinition:

@@ -152,6 +152,7 @@ class Plant:
 def main(config: str) -> None:
     """Run until SIGTERM; the device has all its time again afterwards."""
     settings = read_settings(Path(config))
+    _make_way(settings.core)
     folder = Path(settings.folder)
     group = ControlGroup(settings.group)
     plant = Plant(settings, Board(folder / SYS_FOLDER, settings), group, Journal(Path(settings.journal)), time.monotonic_ns())
@@ -161,6 +162,13 @@ def main(config: str) -> None:
         _run(plant, folder, lambda: not ended)
     finally:
         group.unlimit()
+
+
+def _make_way(core: int) -> None:
+    """Leave the device's core to the device, where there is another."""
+    others = os.sched_getaffinity(0) - {core}
+    if others:
+        os.sched_setaffinity(0, others)
 
 
 def _run(plant: Plant, folder: Path, goes_on: Callable[[], bool]) -> None:
