@@ -211,7 +211,18 @@ def _status(folder: Path, fence_number: int) -> protocol.RunStatus:
     for stream in protocol.STREAMS:
         with contextlib.suppress(FileNotFoundError):
             sizes[stream] = os.lstat(folder / f"{stream}.spool").st_size
-    return protocol.RunStatus(state, fence.owner(folder, fence_number), phase, done, total, seconds_left, sizes)
+    restarted = _restarted(folder) if state == "lost" else None
+    return protocol.RunStatus(state, fence.owner(folder, fence_number), phase, done, total, seconds_left, sizes, restarted)
+
+
+def _restarted(folder: Path) -> Optional[bool]:
+    """Tell whether the device was restarted since the run began, None where the run or the device does not say which boot it is."""
+    now = custody.boot_id()
+    try:
+        start = protocol.from_json(protocol.RunStart, (layout.read_file(folder / protocol.START_FILE) or b"").decode("utf-8", "replace"))
+    except EdgematrixError:
+        return None
+    return None if now is None or start.boot_id is None else now != start.boot_id
 
 
 def _progress(folder: Path) -> Tuple[str, int, int, Optional[float]]:

@@ -384,7 +384,10 @@ OUTCOME_STATUSES = ("completed", "error", "timeout", "canceled")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The reply to ``status``: what is true of one attempt on the device now."""
+    """The reply to ``status``: what is true of one attempt on the device now.
+
+    ``restarted``, of a lost run: whether the device was restarted since the run began; None when unknown.
+    """
 
     state: str
     fence: int
@@ -393,6 +396,7 @@ class RunStatus:
     total: int = 0
     seconds_left: Optional[float] = None
     streams: Dict[str, int] = field(default_factory=dict)
+    restarted: Optional[bool] = None
 
 
 #: ``absent``: no such folder; ``pushed``: a request lies there, nothing was started; ``running``: a supervisor lives;

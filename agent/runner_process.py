@@ -13,7 +13,7 @@ import resource
 import signal
 import subprocess
 from pathlib import Path
-from typing import BinaryIO, Dict, List, Mapping, Optional, Sequence
+from typing import BinaryIO, Dict, Mapping, Optional, Sequence
 
 from agent.errors import InternalError
 
@@ -28,17 +28,22 @@ def prepare(supervisor_pid: int) -> None:
 
     Raises :class:`InternalError` when the supervisor is gone already.
     """
-    # Without ctypes or prctl the run's lock file still shows that this process lives, and `cancel`, `clean` or the next `start` ends it.
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # Where this does nothing, the run's lock file still shows that this process lives, and `cancel`, `clean` or the next `start` ends it.
+    die_with_parent()
     if os.getppid() != supervisor_pid:
         raise InternalError(f"the supervisor {supervisor_pid} is gone", "start the run through `start`")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends. Does nothing where there is neither ctypes nor prctl."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class BoundedOutput:
@@ -123,6 +128,13 @@ class RunnerProcess:
             self._process.wait()
         return self._process.returncode
 
+    def terminate(self) -> None:
+        """Ask the runner itself (not its group) to end in an orderly way."""
+        # Looked at without reaping: until it is reaped, its number cannot belong to anybody else.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     def kill(self) -> int:
         """Kill the group, wait for the runner's end and return its exit status (that of an end of its own, when it was first)."""
         if self._process.returncode is None:
@@ -130,10 +142,6 @@ class RunnerProcess:
             self._process.wait()
         status: int = self._process.returncode
         return status
-
-    def open_outputs(self) -> List[BoundedOutput]:
-        """Return the outputs that may still bring something."""
-        return [output for output in self.outputs.values() if not output.ended]
 
     def close(self) -> None:
         """Read what is left of the outputs and close them. Raises OSError when it cannot be written."""

@@ -1,7 +1,8 @@
 """The supervisor: one process that stays with a run from its start to its outcome and needs no connection to anybody.
 
-It verifies the content, starts the runner, samples telemetry beside it and writes ``outcome.json`` as its last act. It holds
-``supervisor.lock`` for life: whoever finds the lock free knows that no supervisor lives, whatever became of its process number.
+It verifies the content, starts the runner, samples telemetry beside it and, after a soak, until the device has cooled down, and writes
+``outcome.json`` as its last act. It holds ``supervisor.lock`` for life: whoever finds the lock free knows that no supervisor lives,
+whatever became of its process number.
 """
 
 from __future__ import annotations
@@ -9,40 +10,40 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
-import signal
 import time
 import traceback
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import agent
-from agent import conditions, custody, fence, host, layout, locks, protocol, verdict
+from agent import conditions, cpu_share, custody, fence, host, layout, locks, marker, outcome_file, protocol, soak_watch, verdict
 from agent.content import mark_used
 from agent.environment import environment_facts
 from agent.errors import DigestMismatch, EdgematrixError, InternalError, RunOrphaned, RunTimeout, storage_error
 from agent.host import HostFiles, try_text
 from agent.runner_process import RunnerProcess, start_ticks
-from agent.sensors import SENSORS, SensorContext
-from agent.telemetry import Sampler
+from agent.soak_watch import SoakWatch
+from agent.vigil import Signals, Vigil
 from agent.watch import ReadMark, Watch
 
 NATIVE_DIGESTS_FILE = "native_digests.json"
-_RESERVE_FILE = ".reserve"
-#: Freed when the disk is full, so that there is room left to say so.
-_RESERVE_BYTES = 128 * 1024
-#: How often the folder is looked at for cancel, read_mark and owner.
-_HOUSEKEEPING_NS = 250_000_000
 _TAIL_BYTES = 32 * 1024
+#: How long a runner may take to end after a rule of its run asked it to.
+_STOP_NS = 10_000_000_000
+#: Channels that tell about the runner alone.
+_OF_THE_RUNNER = "runner_"
 
 Ending = Tuple[str, Optional[Dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a supervisor is given. The supervisor adds ``--supervisor PID`` to ``runner_argv``."""
+    """What a supervisor is given. The supervisor adds ``--supervisor PID`` to ``runner_argv``.
+
+    ``cpu_secs`` tells the CPU time that this process has had so far.
+    """
 
     root: Path
     folder: Path
@@ -52,6 +53,7 @@ class Run:
     agent_sha256: str
     host: HostFiles = field(default_factory=HostFiles)
     clock_ns: Callable[[], int] = time.monotonic_ns
+    cpu_secs: Callable[[], float] = time.process_time
 
 
 class Supervisor:
@@ -60,26 +62,31 @@ class Supervisor:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._request = run.request
+        self._started_utc = _utc_now()
         self._conditions: Dict[str, Any] = {}
         self._events: Optional[Any] = None
-        self._telemetry: Optional[Any] = None
-        self._sampler: Optional[Sampler] = None
+        self._sampling: Optional[Any] = None
+        self._cpus = os.sched_getaffinity(0)
+        self._soak: Optional[SoakWatch] = None
         self._runner: Optional[RunnerProcess] = None
         self._report: Optional[protocol.RunnerReport] = None
-        self._signal: Optional[int] = None
         self._owner = run.request.fence
         self._memory_available: Optional[int] = None
+        self._cost: Optional[protocol.SamplingCost] = None
+        self._stop: Optional[str] = None
+        self._stop_ns = 0
+        self._stopped: Optional[str] = None
 
     def supervise(self) -> protocol.RunOutcome:
         """Run to the end and return the outcome, which then also lies in the folder. Never raises for what the run or the device did.
 
         Raises OSError only when not even the outcome can be written: such a run is `lost`.
         """
-        started_utc, started_ns = _utc_now(), self._run.clock_ns()
+        started_ns = self._run.clock_ns()
         custody.note(self._run.root, custody.TAKEN, self._run.folder.name, self._request.fence)
-        self._write_reserve()
-        wakeup = self._catch_signals()
-        status, error = self._guarded(lambda: self._attempt(wakeup))
+        outcome_file.reserve(self._run.folder)
+        signals = Signals.catch()
+        status, error = self._guarded(lambda: self._attempt(signals))
         # What ends a run must not hide how it ended: a failure while closing counts only where nothing failed before.
         _, late_error = self._guarded(self._close)
         if error is None and late_error is not None and status == "completed":
@@ -94,52 +101,70 @@ class Supervisor:
             agent_version=agent.__version__,
             agent_sha256=self._run.agent_sha256,
             status=status,
-            started_utc=started_utc,
+            started_utc=self._started_utc,
             ended_utc=_utc_now(),
             duration_secs=(self._run.clock_ns() - started_ns) / 1e9,
             error=error,
             runner=self._report,
             conditions=self._conditions,
-            sensors=self._sampler.channels() if self._sampler is not None else [],
-            streams=_stream_digests(self._run.folder),
+            sensors=self._channels(),
+            streams=outcome_file.stream_digests(self._run.folder),
+            sampling=self._cost,
+            stopped=self._stopped,
         )
         # Before the outcome: the runner is gone by now, and whoever reads the outcome may find the record of its end already.
         custody.note(self._run.root, custody.RELEASED, self._run.folder.name, outcome.fence)
-        return self._publish(outcome)
+        return outcome_file.publish(self._run.folder, outcome)
 
     # --- the attempt -----------------------------------------------------------------------------------------
 
-    def _attempt(self, wakeup: int) -> Ending:
+    def _attempt(self, signals: Signals) -> Ending:
         # The supervisor's own arrays are tiny; BLAS threads would only be memory. The runner's environment was copied before.
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
-        from agent.spool import SpoolWriter
+        from agent.event_log import EventLog
+        from agent.sampling import Sampling
 
         folder, request = self._run.folder, self._request
-        self._events = SpoolWriter(folder / f"{protocol.EVENTS}.spool", protocol.EVENTS, protocol.EVENT_COLUMNS)
+        self._events = EventLog(folder, self._run.clock_ns)
         self._event("supervisor_started", os.getpid())
         for content in (request.model, request.inputs.content):
             _verify(layout.content_path(self._run.root, content.sha256), content)
         self._conditions = conditions.collect(self._run.host, environment_facts(self._run.root / NATIVE_DIGESTS_FILE))
         self._conditions["start"] = conditions.volatile(self._run.host)
         if request.telemetry_hz > 0:
-            self._telemetry = SpoolWriter(folder / f"{protocol.TELEMETRY}.spool", protocol.TELEMETRY, protocol.TELEMETRY_COLUMNS)
+            self._sampling = Sampling(folder, request, self._run.host, self._run.cpu_secs)
+        self._conditions["runner_cpus"] = self._runner_cpus() or sorted(self._cpus)
+        if request.soak is not None and request.soak.marker:
+            reason = self._mark(self._vigil(signals))
+            if reason is not None:
+                return self._ended_early(reason)
         oom_kills = _oom_kills(self._run.host)
+        self._write_start()
         runner = self._start_runner()
-        now_ns = self._run.clock_ns()
-        if self._telemetry is not None:
-            context = SensorContext(self._run.host, runner.pid)
-            self._sampler = Sampler([kind(context) for kind in SENSORS.values()], request.telemetry_hz, self._telemetry, now_ns)
-        reason = self._watch(runner, Watch(now_ns, request.timeout_secs, request.orphan_after_secs), wakeup)
+        vigil = self._vigil(signals)
+        self._begin_sampling(vigil, runner.pid)
+        reason = vigil.keep(lambda now_ns: self._is_runner_over(runner, now_ns), list(runner.outputs.values()))
+        was_overdue = reason is None and runner.poll() is None
         exit_status = runner.kill()
         self._event("runner_ended", exit_status)
         runner.close()
-        report, problem = verdict.parse_report(self._read_report())
+        report, problem = verdict.parse_report(self._read(protocol.RUNNER_REPORT_FILE))
+        self._report = report or verdict.report_of_killed(self._read(protocol.RUNNER_START_FILE))
         if reason is not None and not (reason == "timeout_reached" and verdict.only_placement_missing(report)):
             return self._ended_early(reason)
-        self._report = report
         tail = (layout.read_file(folder / "runner.stderr") or b"")[-_TAIL_BYTES:].decode("utf-8", "replace")
         killed = _oom_kills(self._run.host) - oom_kills
-        return verdict.judge(verdict.RunnerEnd(exit_status, self._report, problem, tail, self._memory_available, killed))
+        end = verdict.RunnerEnd(
+            exit_status, report, problem, tail, self._memory_available, killed, was_asked=self._stop is not None, was_overdue=was_overdue
+        )
+        ending = verdict.judge(end)
+        if self._stop is not None and exit_status != 0:
+            self._stopped = soak_watch.STOP_WORDS[self._stop]
+        elif report is not None and report.soak is not None:
+            self._stopped = report.soak.stopped
+        if self._soak is not None and (ending[0] == "completed" or was_overdue) and self._cool_down(vigil, self._soak) == "cancel_seen":
+            return self._ended_early("cancel_seen")
+        return ending
 
     def _start_runner(self) -> RunnerProcess:
         folder = self._run.folder
@@ -148,7 +173,8 @@ class Supervisor:
             raise InternalError(f"{folder} has a runner already", "clean this run and start a new attempt")
         try:
             argv = [*self._run.runner_argv, "--supervisor", str(os.getpid())]
-            self._runner = RunnerProcess(argv, folder, self._run.runner_environment, lock)
+            with cpu_share.held(self._runner_cpus()):
+                self._runner = RunnerProcess(argv, folder, self._run.runner_environment, lock)
         finally:
             os.close(lock)
         pid = self._runner.pid
@@ -156,47 +182,80 @@ class Supervisor:
         self._event("runner_started", pid)
         return self._runner
 
-    def _watch(self, runner: RunnerProcess, watch: Watch, wakeup: int) -> Optional[str]:
-        """Stay with the runner until it ends (None) or must be ended (why). Sleeps until the next thing that is due or happens."""
-        poller = select.poll()
-        poller.register(wakeup, select.POLLIN)
-        for output in runner.outputs.values():
-            poller.register(output.descriptor, select.POLLIN)
-        housekeeping_ns = 0
-        while runner.poll() is None:
-            now_ns = self._run.clock_ns()
-            if now_ns >= min(housekeeping_ns, watch.next_ns()) or self._signal is not None:
-                housekeeping_ns = now_ns + _HOUSEKEEPING_NS
-                reason = self._look_around(watch, now_ns)
-                if reason is not None:
-                    return reason
-            due_ns = housekeeping_ns
-            if self._sampler is not None:
-                late_secs = self._sampler.sample(now_ns)
-                if late_secs:
-                    self._event("sample_late", late_secs)
-                due_ns = min(due_ns, self._sampler.next_due_ns())
-            # Rounded up: waking a little early would only mean going to sleep again.
-            for descriptor, _ in poller.poll(max(0, -(-(due_ns - self._run.clock_ns()) // 1_000_000))):
-                if descriptor == wakeup:
-                    os.read(wakeup, 4096)
-            for output in runner.open_outputs():
-                output.drain()
-                if output.ended:
-                    poller.unregister(output.descriptor)
-        return None
+    def _begin_sampling(self, vigil: Vigil, runner_pid: int) -> None:
+        now_ns = self._run.clock_ns()
+        if self._sampling is not None:
+            vigil.sampler = self._sampling.begin(runner_pid, now_ns, self._event)
+            # Before the first reading: one without its channel's name would be worth nothing.
+            self._write_start()
+        if self._request.soak is not None:
+            control = soak_watch.ControlFile(self._run.folder / protocol.CONTROL_FILE)
+            self._soak = SoakWatch(self._request.soak, self._channels(), control, now_ns)
+            if vigil.sampler is not None:
+                vigil.sampler.listen(self._soak.heard)
 
-    def _look_around(self, watch: Watch, now_ns: int) -> Optional[str]:
+    def _is_runner_over(self, runner: RunnerProcess, now_ns: int) -> bool:
+        """Tell whether the runner has ended, or did not although a rule of the soak asked it to; ask it to when a rule wants that."""
+        if runner.poll() is not None:
+            return True
+        if self._stop is None and self._soak is not None:
+            self._stop = self._soak.stop(now_ns)
+            if self._stop is not None:
+                self._stop_ns = now_ns
+                self._event(self._stop, self._soak.temperature_c(now_ns))
+                runner.terminate()
+        return self._stop is not None and now_ns - self._stop_ns >= _STOP_NS
+
+    def _cool_down(self, vigil: Vigil, soak: SoakWatch) -> Optional[str]:
+        """Go on sampling without the runner, as the soak asks; return why that ended early, None when it did not.
+
+        Everything is measured by then: only a cancel may still change how the run ended.
+        """
+        from agent.recorder import ProgressFile
+
+        settings, reason = soak.settings, None
+        if vigil.sampler is not None:
+            vigil.sampler.leave_out(_OF_THE_RUNNER)
+        if settings.cooldown_secs > 0:
+            now_ns = self._run.clock_ns()
+            cool_down = soak.begin_cool_down(now_ns)
+            self._event("cooldown_started", soak.temperature_c(now_ns))
+            with contextlib.closing(ProgressFile(self._run.folder / protocol.PROGRESS_FILE)) as progress:
+
+                def is_over(now_ns: int) -> bool:
+                    passed_secs = cool_down.passed_secs(now_ns)
+                    progress.write("cooldown", int(passed_secs), int(cool_down.most_secs), max(0.0, cool_down.most_secs - passed_secs))
+                    return cool_down.is_over(now_ns)
+
+                reason = vigil.keep(is_over)
+            self._event("cooldown_ended", soak.temperature_c(self._run.clock_ns()))
+        if settings.marker and reason is None:
+            reason = self._mark(vigil)
+        return reason
+
+    def _mark(self, vigil: Vigil) -> Optional[str]:
+        return marker.make(vigil, self._cpus, self._run.clock_ns, self._event)
+
+    def _vigil(self, signals: Signals) -> Vigil:
+        """Return a vigil whose limits count from now."""
+        watch = Watch(self._run.clock_ns(), self._request.timeout_secs, self._request.orphan_after_secs)
+
+        def look(now_ns: int) -> Optional[str]:
+            return self._look_around(watch, signals, now_ns)
+
+        return Vigil(signals, self._run.clock_ns, look, watch.next_ns, self._event)
+
+    def _look_around(self, watch: Watch, signals: Signals, now_ns: int) -> Optional[str]:
         folder = self._run.folder
         self._memory_available = conditions.memory_available_bytes(self._run.host)
         owner = fence.owner(folder, self._owner)
         if owner != self._owner:
             self._owner = owner
             self._event("fence_adopted", owner)
-        canceled = self._signal is not None or (folder / protocol.CANCEL_FILE).exists()
+        canceled = signals.number is not None or (folder / protocol.CANCEL_FILE).exists()
         reason = watch.decide(now_ns, _read_mark(folder), canceled)
         if reason is not None:
-            self._event(reason, float(self._signal or 0))
+            self._event(reason, float(signals.number or 0))
         return reason
 
     def _ended_early(self, reason: str) -> Ending:
@@ -225,78 +284,52 @@ class Supervisor:
 
     def _close(self) -> Ending:
         """Close everything that is open, each even when another fails."""
+        now_ns = self._run.clock_ns()
         with contextlib.ExitStack() as stack:
-            for spool in (self._events, self._telemetry):
-                if spool is not None:
-                    stack.callback(spool.close)
-            if self._sampler is not None:
-                stack.callback(self._sampler.close)
-                stack.callback(self._sampler.flush, self._run.clock_ns())
+            if self._events is not None:
+                stack.callback(self._events.close)
+            if self._sampling is not None:
+                self._cost = self._sampling.cost(now_ns)
+                stack.callback(self._sampling.close, now_ns)
+            if self._soak is not None:
+                stack.callback(self._soak.close)
             if self._runner is not None:
                 self._runner.kill()
         return "completed", None
 
-    def _publish(self, outcome: protocol.RunOutcome) -> protocol.RunOutcome:
-        path = self._run.folder / protocol.OUTCOME_FILE
-        outcome = _serializable(outcome)
-        for last in (False, False, True):
-            if last:
-                outcome = replace(outcome, conditions={}, sensors=[])
-            try:
-                layout.write_file(path, protocol.to_json(outcome).encode())
-                break
-            except OSError:
-                if last:
-                    raise
-                with contextlib.suppress(OSError):
-                    os.unlink(self._run.folder / _RESERVE_FILE)
-        with contextlib.suppress(OSError):
-            os.unlink(self._run.folder / _RESERVE_FILE)
-        return outcome
-
     # --- small parts -----------------------------------------------------------------------------------------
 
-    def _event(self, name: str, value: float) -> None:
-        if self._events is None:
-            return
-        import numpy
-
-        self._events.write(
-            {
-                "time_ns": numpy.array([self._run.clock_ns()], dtype="<u8"),
-                "code": numpy.array([protocol.EVENT_CODES.index(name)], dtype="<u2"),
-                "value": numpy.array([value], dtype="<f8"),
-            }
+    def _write_start(self) -> None:
+        start = protocol.RunStart(
+            protocol=protocol.PROTOCOL_VERSION,
+            job_id=self._request.job_id,
+            attempt=self._request.attempt,
+            fence=self._owner,
+            agent_version=agent.__version__,
+            agent_sha256=self._run.agent_sha256,
+            started_utc=self._started_utc,
+            boot_id=custody.boot_id(self._run.host),
+            conditions=self._conditions,
+            sensors=self._channels(),
         )
+        layout.write_file(self._run.folder / protocol.START_FILE, protocol.to_json(start).encode())
 
-    def _read_report(self) -> Optional[bytes]:
+    def _channels(self) -> List[protocol.SensorInfo]:
+        return list(self._sampling.channels()) if self._sampling is not None else []
+
+    def _runner_cpus(self) -> List[int]:
+        return list(self._sampling.runner_cpus) if self._sampling is not None else []
+
+    def _event(self, name: str, value: float) -> None:
+        if self._events is not None:
+            self._events.tell(name, value)
+
+    def _read(self, name: str) -> Optional[bytes]:
         try:
-            return layout.read_file(self._run.folder / protocol.RUNNER_REPORT_FILE)
+            return layout.read_file(self._run.folder / name)
         except EdgematrixError as error:
-            host.log(f"the runner's report cannot be used: {error}")
+            host.log(f"what the runner left cannot be used: {error}")
             return b""
-
-    def _write_reserve(self) -> None:
-        # Random bytes: a file system that compresses would keep no room for zeros. A full disk is told by what needs the room.
-        with contextlib.suppress(OSError):
-            (self._run.folder / _RESERVE_FILE).write_bytes(os.urandom(_RESERVE_BYTES))
-
-    def _catch_signals(self) -> int:
-        """Let SIGTERM, SIGINT and SIGHUP end the run as `cancel` does; return a descriptor that becomes readable when any signal comes."""
-        reader, writer = os.pipe()
-        for descriptor in (reader, writer):
-            os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-
-        def remember(number: int, frame: object) -> None:
-            self._signal = number
-
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, remember)
-        # The runner's end wakes the loop through the descriptor; the default would not.
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        return reader
 
 
 def _verify(path: Path, expected: protocol.ContentRef) -> None:
@@ -312,31 +345,6 @@ def _verify(path: Path, expected: protocol.ContentRef) -> None:
             "push it and start a new attempt; see the device's storage when this repeats",
         )
     mark_used(path)
-
-
-def _serializable(outcome: protocol.RunOutcome) -> protocol.RunOutcome:
-    """Return the outcome, without the runner's report when that is what cannot be sent (not-a-number values, or larger than a message
-    may be).
-    """
-    try:
-        size = len(protocol.to_json(outcome))
-    except ValueError as error:
-        problem = f"the runner's report cannot be sent: {error}"
-    else:
-        if size <= protocol.MAX_MESSAGE_BYTES:
-            return outcome
-        problem = f"the outcome of {size} bytes is more than the {protocol.MAX_MESSAGE_BYTES} a message may have"
-    return replace(outcome, status="error", runner=None, error=InternalError(problem, "report this with the run's folder").to_json())
-
-
-def _stream_digests(folder: Path) -> Dict[str, protocol.ContentRef]:
-    found = {}
-    for stream in protocol.STREAMS:
-        with contextlib.suppress(EdgematrixError, OSError):
-            content = layout.file_digest(folder / f"{stream}.spool")
-            if content is not None:
-                found[stream] = content
-    return found
 
 
 def _read_mark(folder: Path) -> ReadMark:

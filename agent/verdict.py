@@ -19,7 +19,10 @@ _CRASH_REPORT = "Fatal Python error"
 
 @dataclass(frozen=True)
 class RunnerEnd:
-    """How the runner ended: exit status (negative: the signal), its report or why there is none, its last words, the machine's memory."""
+    """How the runner ended: exit status (negative: the signal), its report or why there is none, its last words, the machine's memory.
+
+    ``was_asked``: a rule of the run asked it to end; ``was_overdue``: and it did not, so that it was killed.
+    """
 
     status: int
     report: Optional[protocol.RunnerReport]
@@ -27,6 +30,8 @@ class RunnerEnd:
     stderr_tail: str
     memory_available_bytes: Optional[int]
     out_of_memory_kills: int
+    was_asked: bool = False
+    was_overdue: bool = False
 
 
 def judge(end: RunnerEnd) -> Tuple[str, Optional[Dict[str, Any]]]:
@@ -35,8 +40,19 @@ def judge(end: RunnerEnd) -> Tuple[str, Optional[Dict[str, Any]]]:
         return "completed", None
     if only_placement_missing(end.report):
         return "completed", None
-    error = _error(end)
-    return "error", error
+    if end.was_overdue:
+        return "error", errors.RunTimeout(
+            "the run was to stop by a rule of its own; its runner did not end in the time it had for that and was killed",
+            "what was measured until then is kept; see why one query of this model takes that long",
+        ).to_json()
+    if end.was_asked and end.status > 0 and end.report is not None and end.report.error is None:
+        return "completed", None
+    if end.was_asked and end.status == -signal.SIGTERM and end.report is None:
+        return "error", errors.RunnerKilled(
+            "a rule of the run stopped it before anything was measured: the device is too hot or its battery too low to begin",
+            "let the device cool down or charge; the job is tried again",
+        ).to_json()
+    return "error", _error(end)
 
 
 def only_placement_missing(report: Optional[protocol.RunnerReport]) -> bool:
@@ -54,6 +70,17 @@ def parse_report(data: Optional[bytes]) -> Tuple[Optional[protocol.RunnerReport]
         return protocol.from_json(protocol.RunnerReport, data.decode("utf-8")), ""
     except (UnicodeDecodeError, errors.RequestInvalid) as error:
         return None, f"the report is damaged: {error}"
+
+
+def report_of_killed(start: Optional[bytes]) -> Optional[protocol.RunnerReport]:
+    """Return what a runner that left no report said of itself before it began, so that its queries can be placed in time; None when
+    it said nothing.
+    """
+    try:
+        said = protocol.from_json(protocol.RunnerStart, (start or b"").decode("utf-8"))
+    except (UnicodeDecodeError, errors.RequestInvalid):
+        return None
+    return protocol.RunnerReport(origin_monotonic_ns=said.origin_monotonic_ns, runtime=said.runtime)
 
 
 def _error(end: RunnerEnd) -> Dict[str, Any]:
