@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from orchestrator.domain.results import ResultEnvelope
 from orchestrator.report import accuracy_charts, latency_charts, measured_tables, record_tables
 from orchestrator.report.conditions import conditions_of
-from orchestrator.report.figure import DARK, LIGHT, FigureGroup
 from orchestrator.report.findings import Finding, emulation, findings, summary
 from orchestrator.report.inputs import ReportInput
 from orchestrator.report.panels import Look
-from orchestrator.report.plotly_figure import plotly_json
 from orchestrator.report.reading import Matrix, is_measured, read_matrix
-from orchestrator.report.svg_figure import svg_text
+from orchestrator.report.shell import Drawing, DrawnGroup, render_page
 from orchestrator.report.table import Table
 from orchestrator.report.words import clean, counted, listed, whole
 
 MAX_SPEC_CHARACTERS = 60_000
 MAX_JOB_ROWS = 1_000
-
-# What is between these characters' escapes stays JSON, and no ``</script>`` or ``<!--`` can be spelled.
-_JSON_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One drawn figure: its place in the page, and the static drawing."""
-
-    id: str
-    title: str
-    summary: str
-    height_px: int
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class DrawnGroup:
-    caption: str
-    legend: tuple[tuple[str, str], ...]
-    panels: tuple[Panel, ...]
 
 
 @dataclass(frozen=True)
@@ -67,43 +36,18 @@ class ModelSection:
     timing: Table
 
 
-class _Drawing:
-    """Draws groups in the order of the page and keeps what the page's script needs of them."""
-
-    def __init__(self) -> None:
-        self.figures: dict[str, dict[str, Any]] = {}
-
-    def draw(self, group: FigureGroup | None) -> DrawnGroup | None:
-        if group is None:
-            return None
-        panels = []
-        for figure in group.figures:
-            name = f"f{len(self.figures) + 1}"
-            self.figures[name] = plotly_json(figure)
-            # The static drawing is made by this package from described numbers and escaped names: it is markup by intention.
-            panels.append(Panel(name, figure.title, figure.summary, figure.height_px, Markup(svg_text(figure))))  # noqa: S704
-        return DrawnGroup(group.caption, group.legend, tuple(panels))
-
-
 def render_report(report: ReportInput) -> str:
     """Return the whole page. Pure: the same input gives the same text."""
     matrix = read_matrix(report)
-    look, drawing = Look(matrix), _Drawing()
+    look, drawing = Look(matrix), Drawing()
     models = [_model_section(matrix, look, drawing, model) for model in matrix.models]
     telemetry = drawing.draw(latency_charts.telemetry(matrix))
     jobs = record_tables.jobs_table(matrix)
     left_out = max(0, len(jobs.rows) - MAX_JOB_ROWS)
-    figures = _json({"light": LIGHT, "dark": DARK, "figures": drawing.figures})
-    environment = Environment(
-        loader=PackageLoader("orchestrator.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sources = {name: _source(environment, name) for name in ("report.css", "theme.js", "report.js")}
-    scripts = {"theme": sources["theme.js"], "plotly": get_plotlyjs().replace("\r", ""), "page": sources["report.js"]}
-    return environment.get_template("report.html").render(
+    return render_page(
+        "report.html",
+        drawing,
+        kind="report",
         title=_title(matrix),
         header=_header(matrix, report),
         summary=summary(matrix) if matrix.results else "This experiment has no jobs.",
@@ -123,16 +67,10 @@ def render_report(report: ReportInput) -> str:
         command=clean(report.extras.command),
         spec_file=clean(report.extras.spec_file, 200),
         spec_text=_spec(report.extras.spec_text),
-        light=LIGHT,
-        dark=DARK,
-        css=Markup(sources["report.css"]),  # noqa: S704
-        scripts={name: Markup(text) for name, text in scripts.items()},  # noqa: S704
-        policy=" ".join(f"'sha256-{_digest(text)}'" for text in scripts.values()),
-        figures=Markup(figures),  # noqa: S704
     )
 
 
-def _model_section(matrix: Matrix, look: Look, drawing: _Drawing, model: str) -> ModelSection:
+def _model_section(matrix: Matrix, look: Look, drawing: Drawing, model: str) -> ModelSection:
     return ModelSection(
         name=model,
         glance=drawing.draw(accuracy_charts.glance(matrix, look, model)),
@@ -211,20 +149,3 @@ def _reproduce(matrix: Matrix, report: ReportInput) -> list[tuple[str, str]]:
 def _spec(text: str) -> str:
     shown = "\n".join(clean(line, 2000) for line in text[:MAX_SPEC_CHARACTERS].split("\n"))
     return shown if len(text) <= MAX_SPEC_CHARACTERS else f"{shown}\n… ({whole(len(text) - MAX_SPEC_CHARACTERS)} more characters)"
-
-
-def _json(value: object) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    for character, escape in _JSON_ESCAPES.items():
-        text = text.replace(character, escape)
-    return text
-
-
-def _source(environment: Environment, name: str) -> str:
-    if environment.loader is None:
-        raise AssertionError("the environment was made with a loader")
-    return environment.loader.get_source(environment, name)[0].strip()
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from orchestrator.domain.thermal import ThermalStory
 from orchestrator.report.figure import (
     SERIES_COLORS,
@@ -209,9 +211,9 @@ def _latency(x: Axis, bins: LatencyBins) -> Figure:
         lines.append(Line((*times, *reversed(times)), (*highs, *reversed(lows)), "c4", True, 0.6, 0.7))
     for times, means in pieces(bins.time_s, bins.mean_ms):
         lines.append(Line(times, means, "c0", width_px=1.8, hover="mean ms"))
-    means = sorted(known_values(bins.mean_ms))
+    typical = float(np.median(known_values(bins.mean_ms)))
     extremes = known_values(bins.low_ms, bins.high_ms)
-    wide = max(extremes) > _WIDE * means[len(means) // 2] and min(extremes) > 0
+    wide = max(extremes) > _WIDE * typical and min(extremes) > 0
     y = log_axis("", min(extremes) / 1.1, max(extremes) * 1.1) if wide else value_axis(extremes)
     legend = (Key("c0", f"mean of {number(bins.width_s)} s"), Key("c4", "quickest to slowest query"))
     title = f"Invoke (ms{', logarithmic' if wide else ''})"
