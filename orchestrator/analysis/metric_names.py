@@ -5,12 +5,10 @@ Names are stable. A name has a stem and, after a dot, a statistic or a group: ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
+from orchestrator.analysis.metric_definition import Better as Better
+from orchestrator.analysis.metric_definition import MetricDefinition as MetricDefinition
+from orchestrator.analysis.soak_metric_names import SOAK_DEFINITIONS
 from orchestrator.domain.states import Scenario, TaskKind
-
-Better = Literal["higher", "lower", "neither"]
 
 #: Statistics of the four stages of a query, in the order in which they are printed.
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -29,18 +27,6 @@ PRIMARY_METRIC = {TaskKind.CLASSIFICATION: "accuracy.top1", TaskKind.ANOMALY: "a
 
 #: Pinned number of confidence bins of the expected calibration error.
 CALIBRATION_BINS = 15
-
-
-@dataclass(frozen=True)
-class MetricDefinition:
-    """What a metric is; ``tasks`` is empty when it belongs to every task."""
-
-    name: str
-    unit: str
-    better: Better
-    scenario: Scenario | None
-    meaning: str
-    tasks: tuple[TaskKind, ...] = ()
 
 
 _CLASSIFICATION = (TaskKind.CLASSIFICATION,)
@@ -112,7 +98,7 @@ _DEFINITIONS = (
 )
 
 #: Name → definition, in the order of printing.
-METRICS = {definition.name: definition for definition in _DEFINITIONS}
+METRICS = {definition.name: definition for definition in (*_DEFINITIONS, *SOAK_DEFINITIONS)}
 
 #: Metrics named after something in the data: prefix → definition of the family.
 FAMILIES = {
