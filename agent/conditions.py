@@ -13,8 +13,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from agent import cpu_features
+from agent import board as board_of
+from agent import board_facts, cpu_features
 from agent.host import HostFiles, read_text, try_int, try_text
+from agent.programs import Programs
 
 #: Version of the layout below; raised when a field changes its meaning.
 CONDITIONS_FORMAT = 1
@@ -40,13 +42,15 @@ _ARM_CORES = {
 }
 
 
-def collect(host: HostFiles, environment: Dict[str, Any]) -> Dict[str, Any]:
+def collect(host: HostFiles, environment: Dict[str, Any], programs: Optional[Programs] = None) -> Dict[str, Any]:
     """Return the lasting conditions of this machine.
 
     Keys: format, board, cpu, memory_bytes, kernel, os, frequency (per cpufreq policy, kHz), thermal_zones (trip points, °C),
-    virtualization, container, cpu_quota (cores), environment, environment_digest, and unknown {name: cause}.
+    cooling_devices {type: highest level}, power_mode (nvpmodel), firmware, boot_id, virtualization, container, cpu_quota (cores),
+    environment, environment_digest, and unknown {name: cause}.
     """
     unknown: Dict[str, str] = {}
+    programs = programs or Programs()
     cpuinfo = try_text(host.proc / "cpuinfo") or ""
     facts: Dict[str, Any] = {
         "format": CONDITIONS_FORMAT,
@@ -58,6 +62,9 @@ def collect(host: HostFiles, environment: Dict[str, Any]) -> Dict[str, Any]:
         "os": _os_release(host, unknown),
         "frequency": _frequency_limits(host, unknown),
         "thermal_zones": _thermal_zones(host, unknown),
+        "cooling_devices": board_facts.cooling_devices(host),
+        "power_mode": board_facts.power_mode(host, programs, unknown),
+        "firmware": board_facts.firmware(host, programs, unknown),
         "virtualization": _virtualization(host, cpuinfo),
         "container": _container(host),
         "cpu_quota": _cpu_quota(host),
@@ -68,9 +75,10 @@ def collect(host: HostFiles, environment: Dict[str, Any]) -> Dict[str, Any]:
     return facts
 
 
-def volatile(host: HostFiles) -> Dict[str, Any]:
+def volatile(host: HostFiles, programs: Optional[Programs] = None) -> Dict[str, Any]:
     """Return what changes during a run: clocks of time, load averages, free memory, governor and clock (kHz) per policy, temperatures
-    (°C).
+    (°C), cooling_levels {type: level}, fans {name: revolutions per minute}, and throttle_flags {now: names, since_boot: names} of a
+    Raspberry Pi's firmware (None elsewhere).
     """
     frequency = {}
     for policy in _policies(host):
@@ -92,6 +100,9 @@ def volatile(host: HostFiles) -> Dict[str, Any]:
         "memory_available_bytes": _memory(host, "MemAvailable", {}),
         "frequency": frequency,
         "temperature_c": temperatures,
+        "cooling_levels": board_facts.cooling_levels(host),
+        "fans": board_facts.fans(host),
+        "throttle_flags": board_facts.throttle_flags(host, programs or Programs()),
     }
 
 
@@ -106,13 +117,12 @@ def memory_available_bytes(host: HostFiles) -> Optional[int]:
 
 
 def _board(host: HostFiles, unknown: Dict[str, str]) -> Dict[str, Any]:
-    tree = host.proc / "device-tree"
     board: Dict[str, Any] = {}
-    model, compatible = try_text(tree / "model"), try_text(tree / "compatible")
+    model, compatible = board_of.model(host), board_of.compatible(host)
     if model is not None:
         board["model"] = model
-    if compatible is not None:
-        board["compatible"] = compatible.split("\0")
+    if compatible:
+        board["compatible"] = compatible
     for key in ("sys_vendor", "product_name", "board_vendor", "board_name", "bios_version"):
         value = try_text(host.sys / "class" / "dmi" / "id" / key)
         if value is not None:
@@ -216,7 +226,7 @@ def _virtualization(host: HostFiles, cpuinfo: str) -> Dict[str, Any]:
     names = ("KVM", "QEMU", "VMware", "VirtualBox", "Virtual Machine", "Bochs", "Xen", "Google Compute Engine", "Amazon EC2")
     by_name = next((name for name in names if name.lower() in product.lower()), None)
     kind = try_text(host.sys / "hypervisor" / "type")
-    dummy = "dummy-virt" in (try_text(host.proc / "device-tree" / "compatible") or "")
+    dummy = any("dummy-virt" in item for item in board_of.compatible(host))
     return {"virtual": flagged or dummy or kind is not None or by_name is not None, "hypervisor": kind or by_name}
 
 

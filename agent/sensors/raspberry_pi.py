@@ -21,8 +21,8 @@ _RAIL_COMMANDS = ("pmic_read_adc",)
 
 
 class PiFirmware(Sensor):
-    """``throttled``, ``under_voltage``, ``frequency_capped`` and ``soft_temperature_limit`` ``.firmware`` as they are now, ``sticky.<same>``
-    since boot, ``clock.arm_khz``, ``voltage.core_mv``, and ``thermal.soc_c`` where no thermal zone gives it.
+    """``throttled``, ``under_voltage``, ``frequency_capped`` and ``soft_temperature_limit`` ``.firmware`` as they are now,
+    ``sticky.<same>`` since boot, ``clock.arm_khz``, ``voltage.core_mv``, and ``thermal.soc_c`` where no thermal zone gives it.
     """
 
     def __init__(self, context: SensorContext) -> None:

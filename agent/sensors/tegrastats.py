@@ -1,4 +1,4 @@
-"""The power rails of a Jetson as tegrastats prints them: one long-lived process, where no file can be read. All generations of its lines."""
+"""The power rails of a Jetson as tegrastats prints them, where no file can be read: one long-lived process, all generations of lines."""
 
 from __future__ import annotations
 

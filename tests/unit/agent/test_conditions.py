@@ -118,7 +118,7 @@ def test_a_board_is_described_from_device_tree_cpufreq_and_zones(host: HostFiles
     assert found["frequency"]["policy0"]["min_khz"] is None
     assert found["thermal_zones"]["cpu-thermal"]["trip_points"] == [{"type": "critical", "temperature_c": 110.0}]
     assert found["virtualization"]["virtual"] is False
-    assert set(found["unknown"]) <= {"cpu.features"}, "which needs a board's own kernel"
+    assert set(found["unknown"]) <= {"cpu.features", "firmware"}, "which need a board's own kernel and its mailbox"
     now = conditions.volatile(host)
     assert now["temperature_c"] == {"cpu-thermal": 48.8}
     assert now["frequency"]["policy0"] == {"governor": "ondemand", "current_khz": 1_500_000}
