@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Dict, Optional, Union
 
-from agent.host import HostFiles, try_text
+from agent.conditions import boot_id
+from agent.host import HostFiles
 
 LOG_FILE = "custody.log"
 OLD_LOG_FILE = "custody.log.1"
@@ -43,7 +44,7 @@ def note(root: Path, event: str, run: str, fence: Optional[int] = None) -> None:
         "fence": fence,
         "pid": os.getpid(),
         "utc_ms": time.time_ns() // 1_000_000,
-        "boot": boot_id() or "",
+        "boot": boot_id(HostFiles()) or "",
         "monotonic_ns": time.monotonic_ns(),
     }
     with contextlib.suppress(OSError):
@@ -53,11 +54,6 @@ def note(root: Path, event: str, run: str, fence: Optional[int] = None) -> None:
             os.write(descriptor, json.dumps(line, separators=(",", ":")).encode() + b"\n")
         finally:
             os.close(descriptor)
-
-
-def boot_id(host: Optional[HostFiles] = None) -> Optional[str]:
-    """Return the kernel's name of this boot; None where it is hidden. Two that differ prove a restart between them."""
-    return try_text((host or HostFiles()).proc / "sys" / "kernel" / "random" / "boot_id")
 
 
 def rotate(root: Path) -> None:

@@ -21,7 +21,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import agent
 from agent import custody, fence, launch, layout, locks, protocol
+from agent.conditions import boot_id
 from agent.errors import DeviceBusy, EdgematrixError, MachineUnsupported, MissingRuntime, RequestInvalid, RunLost, storage_error
+from agent.host import HostFiles
 
 Reply = Dict[str, Any]
 
@@ -76,7 +78,6 @@ def facts(archive: Optional[Path]) -> Reply:
         ) from error
     from agent import conditions
     from agent.environment import environment_facts
-    from agent.host import HostFiles
     from agent.runtimes import available
 
     greeting = hello(archive)
@@ -217,7 +218,7 @@ def _status(folder: Path, fence_number: int) -> protocol.RunStatus:
 
 def _restarted(folder: Path) -> Optional[bool]:
     """Tell whether the device was restarted since the run began, None where the run or the device does not say which boot it is."""
-    now = custody.boot_id()
+    now = boot_id(HostFiles())
     try:
         start = protocol.from_json(protocol.RunStart, (layout.read_file(folder / protocol.START_FILE) or b"").decode("utf-8", "replace"))
     except EdgematrixError:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from agent.errors import storage_error
 from agent.host import HostFiles, try_text
 from agent.protocol import SensorInfo
-from agent.sensors import SENSORS, SensorContext
+from agent.sensors import SENSORS, THERMAL_SENSORS, SensorContext
 
 #: Long enough to average over the scheduler's ticks, short enough that a check stays quick.
 _LOAD_SECS = 0.5
@@ -30,7 +30,7 @@ def health(root: Path, host: HostFiles) -> Dict[str, Any]:
         found = os.statvfs(root)
     except OSError as error:
         raise storage_error(error, root) from error
-    channels = _channels(host)
+    channels = _channels(host, SENSORS)
     return {
         "free_bytes": found.f_bavail * found.f_frsize,
         "busy_percent": _busy_percent(host, _LOAD_SECS),
@@ -44,14 +44,14 @@ def thermals(host: HostFiles) -> Dict[str, Any]:
 
     ``channels`` holds name, quantity, unit, value (None without one) and error of each.
     """
-    channels = [item for item in _channels(host) if item["unit"] == "°C" or item["name"].startswith(_THERMAL_NAMES)]
+    channels = [item for item in _channels(host, THERMAL_SENSORS) if item["unit"] == "°C" or item["name"].startswith(_THERMAL_NAMES)]
     return {"channels": channels, "monotonic_ns": time.monotonic_ns(), "utc_unix_secs": time.time()}
 
 
-def _channels(host: HostFiles) -> List[Dict[str, Any]]:
+def _channels(host: HostFiles, names: Iterable[str]) -> List[Dict[str, Any]]:
     told: List[Dict[str, Any]] = []
-    for kind in SENSORS.values():
-        sensor = kind(SensorContext(host, os.getpid()))
+    for name in names:
+        sensor = SENSORS[name](SensorContext(host, os.getpid()))
         infos = sensor.probe()
         values = [float("nan")] * len(infos)
         sensor.read_into(values, 0)

@@ -15,12 +15,20 @@ from agent import host, layout, protocol
 from agent.errors import InternalError, MissingRuntime
 
 
-def detach(root: Path, folder: Path, request: protocol.RunRequest, runner_argv: Sequence[str], agent_sha256: str, lock: int) -> None:
+def detach(
+    root: Path,
+    folder: Path,
+    request: protocol.RunRequest,
+    runner_argv: Sequence[str],
+    agent_sha256: str,
+    lock: int,
+    machine: Optional[host.HostFiles] = None,
+) -> None:
     """Fork twice and supervise the run in the grandchild; return in the caller at once.
 
     The grandchild is the leader of no terminal, has its own session, umask 077, ``/`` as its folder, its messages in
     ``supervisor.log`` and no open descriptor but ``lock``, under which it lives. It keeps this interpreter, however that was
-    started: nothing is executed anew.
+    started: nothing is executed anew. ``machine`` is where the kernel's files are, when not in their usual places.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -36,7 +44,8 @@ def detach(root: Path, folder: Path, request: protocol.RunRequest, runner_argv: 
         # After the fork, so that commands that do not supervise start without it.
         from agent.supervisor import Run, Supervisor
 
-        Supervisor(Run(root, folder, request, tuple(runner_argv), _environment(), agent_sha256)).supervise()
+        files = machine or host.HostFiles()
+        Supervisor(Run(root, folder, request, tuple(runner_argv), _environment(), agent_sha256, files)).supervise()
     except BaseException:  # noqa: BLE001 (the last place where anything can still be told)
         host.log(traceback.format_exc())
         os._exit(1)

@@ -308,7 +308,7 @@ class Supervisor:
             agent_version=agent.__version__,
             agent_sha256=self._run.agent_sha256,
             started_utc=self._started_utc,
-            boot_id=custody.boot_id(self._run.host),
+            boot_id=conditions.boot_id(self._run.host),
             conditions=self._conditions,
             sensors=self._channels(),
         )
