@@ -15,7 +15,19 @@ from typing import Literal
 
 from orchestrator.report.words import number
 
-Shape = Literal["circle", "square", "diamond", "triangle-up", "cross", "hexagon", "star", "triangle-left", "triangle-down", "tick"]
+Shape = Literal[
+    "circle",
+    "square",
+    "diamond",
+    "triangle-up",
+    "cross",
+    "hexagon",
+    "star",
+    "triangle-left",
+    "triangle-right",
+    "triangle-down",
+    "tick",
+]
 Color = Literal["ink", "muted", "grid", "bad", "c0", "c1", "c2", "c3", "c4", "c5"]
 
 #: Okabe–Ito; vermilion is kept for what is bad. The dark theme lifts what would drown in it.

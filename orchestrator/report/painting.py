@@ -29,6 +29,7 @@ _MARKERS = {
     "diamond": "D",
     "triangle-up": "^",
     "triangle-left": "<",
+    "triangle-right": ">",
     "triangle-down": "v",
     "cross": "P",
     "hexagon": "h",
@@ -70,12 +71,12 @@ class Sheet:
 
 
 @contextmanager
-def sheet(width_px: float, height_px: float, text_px: float, palette: Mapping[str, str] = LIGHT) -> Iterator[Sheet]:
-    """Offer an empty sheet, with the settings of this package for as long as it is painted on."""
+def sheet(width_px: float, height_px: float, text_px: float, palette: Mapping[str, str] = LIGHT, density: int = DENSITY) -> Iterator[Sheet]:
+    """Offer an empty sheet, with the settings of this package for as long as it is painted on; ``density`` is in pixels of 1/72 inch."""
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         # A name may hold letters that the measuring font lacks; in an SVG they are text, and the reader's own fonts have them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        drawn = MatplotlibFigure(figsize=(width_px / DENSITY, height_px / DENSITY), dpi=DENSITY)
+        drawn = MatplotlibFigure(figsize=(width_px / DENSITY, height_px / DENSITY), dpi=density)
         drawn.patch.set_visible(False)
         yield Sheet(drawn, width_px, height_px, text_px, palette)
 

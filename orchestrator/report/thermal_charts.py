@@ -31,6 +31,8 @@ from orchestrator.report.words import clean, fixed, number, shortened
 
 MOST_EVENTS = 12
 
+_DRAWN_OTHERWISE = ("onset", "numbers_changed", "cooldown_started", "cooldown_ended")
+
 _LANE_PX, _STRIP_PX, _TALL_PX, _STATE_PX = 19, 84, 128, 19
 _NOMINAL_PX = 820.0
 _CHARACTER_PX = 6.2
@@ -50,7 +52,7 @@ def soak_group(panel: ThermalPanel) -> FigureGroup:
 def soak_stack(panel: ThermalPanel) -> Stack:
     """Return everything one soak recorded, under each other on one axis of time."""
     series, story = panel.series, panel.story
-    end = max(series.end_s, story.planned_secs if _cut_short(story) else 0.0)
+    end = max(series.end_s, story.planned_secs if is_cut_short(story) else 0.0)
     x = time_axis(series.start_s, end if end > series.start_s else series.start_s + 1.0)
     marks = _marks(story)
     figures = [_events(x, story, marks, series.phases)]
@@ -97,14 +99,18 @@ def _marks(story: ThermalStory) -> list[_Mark]:
     if story.probe.changes:
         first = min(story.probe.changes, key=lambda change: change.first_at_secs)
         found.append(_Mark(first.first_at_secs, "numbers changed", f"sample {first.sample} answered otherwise than cold", True))
-    if _cut_short(story):
+    if is_cut_short(story):
         found.append(_Mark(story.steady_secs, "attempt cut short", f"after {seconds(story.steady_secs)}", True))
-    found += [_Mark(gap.start_secs, "gap", clean(gap.words, 200), False) for gap in story.gaps]
-    told = {"throttled", "gap"}
+    for gap in story.gaps:
+        if not (is_cut_short(story) and gap.start_secs >= story.steady_secs):
+            found.append(_Mark(gap.start_secs, "gap", clean(gap.words, 200), False))
+    told: set[str] = set()
     for event in story.events:
-        name = clean(event.name, 40).replace("_", " ")
-        if name not in told and not any(abs(mark.at_s - event.at_secs) < 1e-6 and mark.text.startswith(name) for mark in found):
-            found.append(_Mark(event.at_secs, name, clean(event.words, 200), "stop" in name))
+        # A marker has many edges, and a phase is a bar of its own.
+        if event.name not in _DRAWN_OTHERWISE and not (event.name == "marker" and event.name in told):
+            told.add(event.name)
+            name = clean(event.name, 40).replace("_", " ")
+            found.append(_Mark(event.at_secs, name, clean(event.words, 200), "stop" in event.name))
     return found[:MOST_EVENTS]
 
 
@@ -227,12 +233,11 @@ def _rate(x: Axis, rate: SeriesLine) -> Figure:
 
 
 def _gaps(story: ThermalStory, end_s: float) -> list[Band]:
-    """Where nothing was recorded although something should have been, and what an attempt cut short did not reach."""
-    found = [Band("x", gap.start_secs, gap.end_secs if gap.end_secs is not None else end_s, "c1", 0.25) for gap in story.gaps]
-    if _cut_short(story) and end_s > story.steady_secs:
-        found.append(Band("x", story.steady_secs, end_s, "muted", 0.18))
-    return [replace(band, end=min(band.end, end_s)) for band in found if band.start < end_s]
+    """Where nothing was recorded although something should have been; what an attempt cut short did not reach is among it."""
+    ends = [(gap.start_secs, min(gap.end_secs if gap.end_secs is not None else end_s, end_s)) for gap in story.gaps]
+    return [Band("x", start, end, "c1", 0.25) for start, end in ends if start < end]
 
 
-def _cut_short(story: ThermalStory) -> bool:
+def is_cut_short(story: ThermalStory) -> bool:
+    """Whether a failure ended the attempt, not its time and no rule of its own."""
     return not story.complete and story.stopped is None

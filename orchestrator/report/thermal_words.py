@@ -84,10 +84,9 @@ def seconds(value: float | None) -> str:
 
 
 def sustained_share(story: ThermalStory) -> float | None:
-    """Return the rate of the last window as a part of the first one's; None with fewer than two windows."""
-    if len(story.windows) < 2 or not story.windows[0].rate_qps:
-        return None
-    return story.windows[-1].rate_qps / story.windows[0].rate_qps
+    """Return the rate of the last window as a part of the first one's, None where it is not known."""
+    metric = story.scalar("sustained_burst")
+    return metric.value if metric is not None else None
 
 
 def _throttling(story: ThermalStory) -> str:

@@ -1,0 +1,150 @@
+"""Several soaks on one axis of time, and one soak's latency against its temperature and clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from orchestrator.report.figure import SERIES_COLORS, Axis, Color, Figure, FigureGroup, Line, Point, Rule, Stack
+from orchestrator.report.inputs import SeriesLine, ThermalPanel
+from orchestrator.report.thermal_axis import drawn_line, known_values, pieces, time_axis, value_axis
+from orchestrator.report.thermal_words import finding, headline, seconds, sustained_share
+from orchestrator.report.words import counted, fixed, listed, number
+
+#: More soaks than this in one figure are a tangle; colours repeat after six, dashed.
+MOST_OVERLAID = 12
+
+_STRIP_PX = 118
+
+
+def panel_look(index: int) -> tuple[Color, bool]:
+    """Return the colour of a soak among others, and whether its lines are dashed."""
+    return SERIES_COLORS[index % len(SERIES_COLORS)], index >= len(SERIES_COLORS)
+
+
+def overlay_group(panels: Sequence[ThermalPanel]) -> FigureGroup | None:
+    """Return soaks overlaid on one axis of time, or None for fewer than two."""
+    if len(panels) < 2:
+        return None
+    shown = panels[:MOST_OVERLAID]
+    start = min([panel.series.start_s for panel in shown])
+    x = time_axis(start, max(max(panel.series.end_s for panel in shown), start + 1.0))
+    strips = [
+        _strip(x, shown, "temperature", "Control temperature (°C)", lambda panel: _first(panel.series.temperatures), 1.0, False),
+        _strip(x, shown, "clock", "Clock (MHz)", lambda panel: _first(panel.series.clocks), 1e-3, True),
+        _strip(x, shown, "power", "Power (W)", lambda panel: _first(panel.series.powers), 1e-3, True),
+        _strip(x, shown, "latency", "Invoke, mean (ms)", _mean_line, 1.0, False),
+        _strip(x, shown, "rate", "Throughput (queries/s of each window)", lambda panel: panel.series.rate_qps, 1.0, True),
+    ]
+    rules = tuple(
+        Rule("x", panel.story.onset.at_secs, panel_look(index)[0], dashed=True)
+        for index, panel in enumerate(shown)
+        if panel.story.onset is not None
+    )
+    drawn = tuple(replace(strip, rules=strip.rules + rules) for strip in strips if strip is not None)
+    if not drawn:
+        return None
+    names = _names(shown)
+    legend = tuple((panel_look(index)[0], f"{name}{' (dashed)' if panel_look(index)[1] else ''}") for index, name in enumerate(names))
+    title = f"{counted(len(shown), 'soak')} on one axis of time"
+    summary = f"{title}: " + " ".join(f"{name}: {finding(panel.story)}" for name, panel in zip(names, shown, strict=True))
+    return FigureGroup("overlay", _overlay_words(panels, shown, names), (Stack("overlay", title, summary, drawn),), legend)
+
+
+def scatter_group(panel: ThermalPanel) -> FigureGroup | None:
+    """Return latency against temperature and against the clock, or None where neither was measured beside it."""
+    bins = panel.series.latency
+    if bins is None:
+        return None
+    figures = []
+    for key, title, values in (
+        ("temperature", "temperature of the control channel (°C)", bins.temperature_c),
+        ("clock", "clock against its highest in this run (%)", tuple(None if share is None else 100 * share for share in bins.clock_share)),
+    ):
+        columns = zip(bins.time_s, values, bins.mean_ms, strict=True)
+        known = [(at, value, mean) for at, value, mean in columns if value is not None and mean is not None]
+        # A value that never moved tells nothing of what latency does with it.
+        if len({value for _, value, _ in known}) > 1:
+            figures.append(_scatter(panel, key, title, known))
+    if not figures:
+        return None
+    words = f"Means over {seconds(bins.width_s)} of every query’s invoke time; the line joins them in the order of time."
+    onset = panel.story.onset
+    if onset is not None:
+        words += f" Hollow before the first sign of throttling ({seconds(onset.at_secs)}), filled from then on."
+    return FigureGroup(f"scatter-{panel.story.job_id}-{panel.story.attempt}", words, tuple(figures))
+
+
+def _scatter(panel: ThermalPanel, key: str, title: str, known: Sequence[tuple[float, float, float]]) -> Figure:
+    onset = panel.story.onset
+    points = tuple(
+        Point(
+            value,
+            mean,
+            "bad" if onset is not None and at >= onset.at_secs else "c0",
+            "circle",
+            onset is not None and at >= onset.at_secs,
+            hover=f"after {seconds(at)}: {number(mean)} ms",
+        )
+        for at, value, mean in known
+    )
+    path = Line(tuple(value for _, value, _ in known), tuple(mean for _, _, mean in known), "muted", width_px=0.7, opacity=0.5)
+    x = replace(value_axis([value for _, value, _ in known], about=6), title=title)
+    y = replace(value_axis([mean for _, _, mean in known]), title="invoke (ms)")
+    name = f"{headline(panel)}: latency against {key}"
+    return Figure(f"scatter-{key}", name, name, x, y, 260, points, (path,))
+
+
+def _strip(
+    x: Axis,
+    panels: Sequence[ThermalPanel],
+    key: str,
+    title: str,
+    line_of: Callable[[ThermalPanel], SeriesLine | None],
+    factor: float,
+    stepped: bool,
+) -> Figure | None:
+    lines: list[Line] = []
+    values: list[float] = []
+    for index, (panel, name) in enumerate(zip(panels, _names(panels), strict=True)):
+        line = line_of(panel)
+        if line is not None:
+            color, dashed = panel_look(index)
+            lines += drawn_line(line, color, name, factor, step=stepped, dashed=dashed, width_px=1.4)
+            values += [value * factor for value in known_values(line.values)]
+    if not values:
+        return None
+    return Figure(key, title, "", x, value_axis(values, from_zero=stepped), _STRIP_PX, lines=tuple(lines))
+
+
+def _first(lines: Sequence[SeriesLine]) -> SeriesLine | None:
+    return lines[0] if lines else None
+
+
+def _mean_line(panel: ThermalPanel) -> SeriesLine | None:
+    bins = panel.series.latency
+    return SeriesLine("mean", "ms", bins.time_s, bins.mean_ms) if bins is not None and pieces(bins.time_s, bins.mean_ms) else None
+
+
+def _names(panels: Sequence[ThermalPanel]) -> list[str]:
+    """Headlines, with the job's id where two would be the same."""
+    names = [headline(panel) for panel in panels]
+    return [name if names.count(name) == 1 else f"{name} ({panel.story.job_id[:8]})" for name, panel in zip(names, panels, strict=True)]
+
+
+def _overlay_words(panels: Sequence[ThermalPanel], shown: Sequence[ThermalPanel], names: Sequence[str]) -> str:
+    throttled = [
+        f"{name} after {seconds(panel.story.onset.at_secs)}"
+        for name, panel in zip(names, shown, strict=True)
+        if panel.story.throttled and panel.story.onset is not None
+    ]
+    words = (
+        f"{len(throttled)} of {counted(len(shown), 'soak')} throttled: {listed(throttled, 6)}." if throttled else "None of them throttled."
+    )
+    shares = [(share, name) for name, panel in zip(names, shown, strict=True) if (share := sustained_share(panel.story)) is not None]
+    if shares:
+        low, high = min(shares), max(shares)
+        words += f" Sustained/burst from {fixed(low[0], 2)} ({low[1]}) to {fixed(high[0], 2)} ({high[1]})."
+    if len(panels) > len(shown):
+        words += f" {counted(len(panels) - len(shown), 'further soak')} {'is' if len(panels) - len(shown) == 1 else 'are'} not drawn."
+    return words + " Dotted: each one’s first sign of throttling."

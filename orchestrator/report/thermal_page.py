@@ -1,0 +1,57 @@
+"""A page about heat alone: soaks on one axis of time, side by side, and repeats of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.domain.recipe import Reproduction
+from orchestrator.report.figure import FigureGroup
+from orchestrator.report.inputs import ThermalPanel
+from orchestrator.report.reproduction_chart import reproduction_group
+from orchestrator.report.shell import Drawing, render_page
+from orchestrator.report.thermal_charts import soak_group
+from orchestrator.report.thermal_overlay import overlay_group, scatter_group
+from orchestrator.report.thermal_tables import soaks_table
+from orchestrator.report.words import clean, counted
+
+#: Soaks that get a figure of their own; the table and the overlaid figure hold the others.
+MOST_DRAWN = 8
+
+
+def thermal_groups(panels: Sequence[ThermalPanel], reproduction: Reproduction | None = None) -> list[FigureGroup]:
+    """Return the figures of some soaks in the order in which they are read: together first, then each alone."""
+    together = [reproduction_group(reproduction) if reproduction is not None else None, overlay_group(panels)]
+    alone = [group for panel in panels[:MOST_DRAWN] for group in (soak_group(panel), scatter_group(panel))]
+    return [group for group in (*together, *alone) if group is not None]
+
+
+def render_thermal_page(panels: Sequence[ThermalPanel], title: str, reproduction: Reproduction | None = None) -> str:
+    """Return one HTML page that loads nothing from anywhere. Pure: the same input gives the same text."""
+    drawing = Drawing()
+    groups = [drawn for group in thermal_groups(panels, reproduction) if (drawn := drawing.draw(group)) is not None]
+    return render_page(
+        "thermal.html",
+        drawing,
+        kind="heat",
+        title=clean(title, 200),
+        emulation=emulation_words(panels),
+        soaks=soaks_table(panels),
+        groups=groups,
+        left_out=_left_out_words(len(panels) - MOST_DRAWN),
+        if left_out > 0
+        else "",
+    )
+
+
+def emulation_words(panels: Sequence[ThermalPanel]) -> list[str]:
+    """Return one sentence for each emulated device among the soaks."""
+    found = dict.fromkeys((clean(panel.device, 80), panel.emulated.value) for panel in panels if panel.emulated.value != "none")
+    meaning = {
+        "cpu": "its CPU is emulated: its times mean nothing and are withheld.",
+        "environment": "the CPU is this computer’s own, its surroundings (sensors, governor) are simulated.",
+    }
+    return [f"{device}: {meaning[kind]}" for device, kind in found]
+
+
+def _left_out_words(count: int) -> str:
+    return f"{counted(count, 'further soak')} without a figure of {'its' if count == 1 else 'their'} own." if count > 0 else ""

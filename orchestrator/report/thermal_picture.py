@@ -1,0 +1,102 @@
+"""The figures of heat as one PNG picture: for a mail, a slide, an issue."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from orchestrator.domain.recipe import Reproduction
+from orchestrator.report.figure import LIGHT, FigureGroup
+from orchestrator.report.inputs import ThermalPanel
+from orchestrator.report.painting import DENSITY, Sheet, paint, sheet
+from orchestrator.report.reproduction_chart import reproduction_group
+from orchestrator.report.thermal_charts import soak_group
+from orchestrator.report.thermal_overlay import overlay_group, scatter_group
+from orchestrator.report.thermal_page import emulation_words
+
+_WIDTH_PX = 1200
+_TEXT_PX = 13.0
+#: Twice the pixels of the description: sharp on screens of today.
+_SHARPNESS = 2
+
+_EDGE_PX, _LINE_PX, _TITLE_PX, _SPACE_PX = 28.0, 19.0, 30.0, 18.0
+_CAPTION_CHARACTERS = 150
+
+
+def render_thermal_png(panels: Sequence[ThermalPanel], title: str = "", reproduction: Reproduction | None = None) -> bytes:
+    """Return a PNG, 2,400 pixels wide: one soak with its latency against temperature and clock, or several overlaid.
+
+    Raises ValueError when there is nothing to draw.
+    """
+    several = overlay_group(panels)
+    groups = [reproduction_group(reproduction) if reproduction is not None else None, several]
+    groups += [group for panel in panels for group in (soak_group(panel), scatter_group(panel))] if several is None else []
+    return _picture(title, emulation_words(panels), [group for group in groups if group is not None])
+
+
+def _picture(title: str, emulation: Sequence[str], groups: Sequence[FigureGroup]) -> bytes:
+    if not groups:
+        raise ValueError("no soak to draw")
+    heads = [line for text in (title, *(f"EMULATED: {sentence}" for sentence in emulation)) if text for line in _wrapped(text)]
+    height = 2 * _EDGE_PX + _LINE_PX * len(heads) + sum(_group_px(group) for group in groups)
+    with sheet(_WIDTH_PX, height, _TEXT_PX, density=_SHARPNESS * DENSITY) as paper:
+        paper.drawn.patch.set_visible(True)
+        paper.drawn.patch.set_facecolor(LIGHT["paper"])
+        at_px = _EDGE_PX
+        for text in heads:
+            paper.write(_EDGE_PX, at_px + _LINE_PX / 2, text, fontsize=_TEXT_PX + 2 if text == heads[0] else _TEXT_PX)
+            at_px += _LINE_PX
+        for group in groups:
+            at_px = _paint_group(paper, group, at_px)
+        out = io.BytesIO()
+        FigureCanvasAgg(paper.drawn).print_png(out, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return out.getvalue()
+
+
+def _group_px(group: FigureGroup) -> float:
+    legend = _LINE_PX * len(_legend_lines(group))
+    return _LINE_PX * len(_wrapped(group.caption)) + legend + sum(_TITLE_PX + figure.height_px for figure in group.figures) + _SPACE_PX
+
+
+def _paint_group(paper: Sheet, group: FigureGroup, at_px: float) -> float:
+    """Paint the title of each figure, its caption, its legend and itself; return where the next group begins."""
+    for index, figure in enumerate(group.figures):
+        paper.write(_EDGE_PX, at_px + _TITLE_PX / 2, figure.title, fontsize=_TEXT_PX + 2)
+        at_px += _TITLE_PX
+        if index == 0:
+            for text in _wrapped(group.caption):
+                paper.write(_EDGE_PX, at_px + _LINE_PX / 2, text, "muted")
+                at_px += _LINE_PX
+            for line in _legend_lines(group):
+                left_px = _EDGE_PX
+                for color, name in line:
+                    paper.write(left_px, at_px + _LINE_PX / 2, "■", color)
+                    paper.write(left_px + 1.4 * _TEXT_PX, at_px + _LINE_PX / 2, name)
+                    left_px += _entry_px(name)
+                at_px += _LINE_PX
+        paint(paper, figure, _EDGE_PX, at_px, _WIDTH_PX - 2 * _EDGE_PX)
+        at_px += figure.height_px
+    return at_px + _SPACE_PX
+
+
+def _legend_lines(group: FigureGroup) -> list[list[tuple[str, str]]]:
+    lines: list[list[tuple[str, str]]] = []
+    used_px = float(_WIDTH_PX)
+    for color, name in group.legend if len(group.legend) > 1 else ():
+        if used_px + _entry_px(name) > _WIDTH_PX - 2 * _EDGE_PX:
+            lines.append([])
+            used_px = 0.0
+        lines[-1].append((color, name))
+        used_px += _entry_px(name)
+    return lines
+
+
+def _entry_px(name: str) -> float:
+    return 1.4 * _TEXT_PX + len(name) * _TEXT_PX * 0.62 + 16
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _CAPTION_CHARACTERS)
