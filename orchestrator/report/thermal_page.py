@@ -38,8 +38,6 @@ def render_thermal_page(panels: Sequence[ThermalPanel], title: str, reproduction
         soaks=soaks_table(panels),
         groups=groups,
         left_out=_left_out_words(len(panels) - MOST_DRAWN),
-        if left_out > 0
-        else "",
     )
 
 
