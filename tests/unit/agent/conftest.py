@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from agent import protocol
 from agent.protocol import ContentRef, InputsRef, LoadSettings, RunnerReport, RunRequest, Settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # onnx_files, beside the tests that use it
+sys.path.insert(0, str(Path(__file__).parent))  # what lies beside the tests that use it
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -91,6 +91,16 @@ class DeviceFolder:
 @pytest.fixture
 def device(tmp_path: Path) -> DeviceFolder:
     return DeviceFolder(tmp_path / "root")
+
+
+@pytest.fixture
+def runs(device: DeviceFolder) -> Iterator[Any]:
+    """Runs on the device whose runner is a stand-in; their supervisors end with the test."""
+    from supervised import Runs
+
+    made = Runs(device)
+    yield made
+    made.end_all()
 
 
 @pytest.fixture

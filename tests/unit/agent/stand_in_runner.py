@@ -23,6 +23,26 @@ def hang() -> None:
         time.sleep(60)
 
 
+def begin() -> None:
+    Path(protocol.RUNNER_START_FILE).write_text(protocol.to_json(protocol.RunnerStart(1234, {"name": "stand-in"})))
+    Path("affinity").write_text(repr(sorted(os.sched_getaffinity(0))))
+
+
+def soak(ends_when_asked: bool) -> int:
+    """Run until the file ``enough`` is there, or until it is asked to end, if it listens."""
+    asked = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    begin()
+    Path("soaking").touch()
+    while not (ends_when_asked and asked):
+        if Path("enough").exists():
+            report(steady_count=7, soak=protocol.SoakReport())
+            return 0
+        time.sleep(0.01)
+    report(steady_count=3, soak=protocol.SoakReport())
+    return 4
+
+
 def fill_the_disk() -> None:
     with open("filler", "wb", buffering=0) as file:
         for size in (65536, 512, 1):
@@ -70,6 +90,12 @@ def main() -> int:
         report()
     elif behaviour == "hangs":
         hang()
+    elif behaviour in ("soaks", "never_ends"):
+        return soak(behaviour == "soaks")
+    elif behaviour == "begins_and_is_killed":
+        begin()
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
     elif behaviour == "fills_the_disk":
         fill_the_disk()
         sys.stderr.write("x" * 20_000)  # which the supervisor cannot keep any more
