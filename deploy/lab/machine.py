@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.lab import faulty_package
 from deploy.lab.commands import run
 from deploy.lab.definition import LabDevice
 from deploy.lab.errors import LabBroken
@@ -172,6 +173,9 @@ class Machine:
             (self.folder / "new").touch()
         for part in ("root", "upper", "work", "etc", "etc-work"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
+        faulty_package.remove(self.folder / "upper")
+        if self.about.faulty_above_c is not None:
+            faulty_package.install(self.folder / "upper", self.about.faulty_above_c)
         if not (self.folder / "host_key").exists():
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", str(self.folder / "host_key"))
         (self.folder / "etc" / "passwd").write_text("root:*:0:0:root:/root:/bin/sh\nsshd:*:101:65534::/run/sshd:/usr/sbin/nologin\n")
@@ -212,6 +216,7 @@ class Machine:
             "etc_work": str(self.folder / "etc-work"),
             "sshd_config": str(self.folder / "sshd_config"),
             "programs": list(self.kind.programs),
+            "faulty_above_c": self.about.faulty_above_c,
             "plant": None if self.about.plant is None else self._plant_config(self.about.plant),
         }
 
