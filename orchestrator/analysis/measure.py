@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,13 +18,16 @@ from orchestrator.analysis.metric_names import METRICS
 from orchestrator.analysis.samples import SampleAnswers, check_samples
 from orchestrator.analysis.streams import Columns, checked_queries, checked_telemetry
 from orchestrator.analysis.telemetry import split_channels
+from orchestrator.analysis.thermal import story_metrics, tell
+from orchestrator.analysis.thermal_clock import clock_maxima
 from orchestrator.analysis.validity import Evidence, assess
 from orchestrator.domain.results import Metric, ValidityRecord
 from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Emulation, Scenario, TaskKind
+from orchestrator.domain.thermal import ThermalStory
 
-#: Raised whenever the same traces give other metrics. 1 first release.
-ANALYSIS_VERSION = 1
+#: Raised whenever the same traces give other metrics. 1 first release; 2 soaks.
+ANALYSIS_VERSION = 2
 
 EMULATED_CPU = "emulated CPU: latency withheld"
 
@@ -59,16 +61,20 @@ def compute(
 
     ``streams`` maps the names of ``agent.protocol.STREAMS`` to columns (arrays or a DataFrame); a missing stream is an empty one.
     ``answers`` has ``label`` and one column per slice, ``sample_count`` rows. ``reference_outputs`` is the ``outputs`` stream of
-    the reference variant, for the tensor task. ``clock_offset_secs`` is the device's UTC less the orchestrator's. Raises
-    DeviceReplyInvalid when a stream breaks the protocol.
+    the reference variant, for the tensor task. ``clock_offset_secs`` is the device's UTC less the orchestrator's. A soak needs its
+    settings; ``limit_c`` is where its device begins to slow down. Raises DeviceReplyInvalid when a stream breaks the protocol.
     """
     runner = outcome.runner or RunnerReport()
     queries = checked_queries(streams.get(QUERIES))
     summary = summarize_latency(queries)
     common = _common_metrics(runner, summary, emulated)
     samples: SampleAnswers | None = None
+    story: ThermalStory | None = None
     if scenario in (Scenario.LATENCY, Scenario.SOAK):
         metrics = [*common, *(_withheld(latency_metrics(summary)) if emulated is Emulation.CPU else latency_metrics(summary))]
+        if scenario is Scenario.SOAK:
+            story = _story(soak, streams, outcome, limit_c, emulated, telemetry_hz)
+            metrics += story_metrics(story)
     else:
         answered = streams.get(SAMPLES)
         samples = check_samples(_no_samples() if answered is None else answered, sample_count)
@@ -86,6 +92,8 @@ def compute(
         telemetry_hz,
         clock_offset_secs,
         start_gate_c,
+        soak.start_gate.sensor if soak is not None and soak.start_gate is not None else None,
+        story,
     )
     return Measured(tuple(_finite(metric) for metric in metrics), assess(evidence))
 
@@ -119,6 +127,28 @@ def _common_metrics(runner: RunnerReport, summary: LatencySummary, emulated: Emu
     return [*_withheld(metrics[:2]), *(_plain(metric.name, None, with_emulator) for metric in metrics[2:])]
 
 
+def _story(
+    soak: PlannedSoak | None,
+    streams: Mapping[str, Columns],
+    outcome: RunOutcome,
+    limit_c: float | None,
+    emulated: Emulation,
+    telemetry_hz: float,
+) -> ThermalStory:
+    if soak is None:
+        raise ValueError("a soak is measured with the settings it was planned with")
+    return tell(
+        job_id=outcome.job_id,
+        attempt=outcome.attempt,
+        streams=streams,
+        outcome=outcome,
+        soak=soak,
+        limit_c=limit_c,
+        emulated=emulated,
+        telemetry_hz=telemetry_hz,
+    )
+
+
 def _sample_metrics(samples: SampleAnswers) -> list[Metric]:
     return [
         _plain("sample_count", float(samples.sample.size), ""),
@@ -138,6 +168,8 @@ def _evidence(
     telemetry_hz: float,
     clock_offset_secs: float | None,
     start_gate_c: tuple[float, float] | None,
+    gate_sensor: str | None,
+    story: ThermalStory | None,
 ) -> Evidence:
     telemetry = checked_telemetry(telemetry, runner.origin_monotonic_ns)
     window = _measured_window(queries, "accuracy" if scenario is Scenario.ACCURACY else "steady")
@@ -157,15 +189,20 @@ def _evidence(
         telemetry_ns=np.unique(time_ns),
         telemetry_hz=telemetry_hz,
         window_ns=window,
-        start_c={name: float(channel.value[0]) for name, channel in whole.items() if name.startswith("thermal.")},
+        start_c={
+            name: float(channel.value[0])
+            for name, channel in whole.items()
+            if (name == gate_sensor if gate_sensor is not None else name.startswith("thermal."))
+        },
         start_gate_c=start_gate_c,
-        clock_max_khz=_clock_maxima(outcome.conditions),
+        clock_max_khz=clock_maxima(outcome.conditions),
         clock_offset_secs=clock_offset_secs,
         query_count=summary.query_count,
         cv_percent=summary.cv_percent if emulated is not Emulation.CPU else None,
         sample_count=samples.sample_count if samples else 0,
         missing_count=samples.missing_count if samples else 0,
         non_finite_samples=samples.non_finite_samples if samples else (),
+        story=story,
     )
 
 
@@ -177,15 +214,6 @@ def _measured_window(queries: Columns, phase: str) -> tuple[int, int] | None:
     last = int(rows[-1])
     end = sum(int(np.asarray(queries[name])[last]) for name in ("start_ns", "pre_ns", "invoke_ns", "post_ns"))
     return int(np.asarray(queries["start_ns"])[rows[0]]), end
-
-
-def _clock_maxima(conditions: Mapping[str, Any]) -> dict[str, float]:
-    """Read the maximum of each clock policy, kHz; conditions come from the device, so anything else there is passed over."""
-    frequency = conditions.get("frequency")
-    if not isinstance(frequency, Mapping):
-        return {}
-    maxima = {str(policy): facts.get("max_khz") for policy, facts in frequency.items() if isinstance(facts, Mapping)}
-    return {policy: float(value) for policy, value in maxima.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
 
 
 def _scaled(value: int | None, divisor: float) -> float | None:

@@ -63,6 +63,7 @@ def tell(
         complete=complete,
         stopped=outcome.stopped or (run.runner.soak.stopped if run.runner.soak else None),
         planned_secs=soak.duration_secs,
+        co_load_workers=soak.co_load.cpu_workers + soak.co_load.memory_workers,
         steady_secs=run.steady_secs,
         window_secs=windows.secs,
         control_channel=control_channel,

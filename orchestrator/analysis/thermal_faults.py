@@ -82,14 +82,6 @@ def find_events(run: SoakRun, onset: Onset | None, probe: ProbeRecord) -> tuple[
     return tuple(sorted(found, key=lambda event: event.at_secs))
 
 
-def stuck_channels(faults: tuple[SensorFault, ...]) -> tuple[str, ...]:
-    """Name the channels that stood still, from what :func:`find_sensor_faults` found."""
-    return tuple(fault.channel for fault in faults if fault.words.startswith(_STOOD_STILL))
-
-
-_STOOD_STILL = "stood still"
-
-
 def _telemetry_gaps(run: SoakRun) -> Iterator[Gap]:
     if run.hertz <= 0 or not run.sensors:
         return
@@ -152,7 +144,9 @@ def _stuck(run: SoakRun, control: str | None, onset: Onset | None) -> Iterator[S
             if crossed or moved >= STUCK_AGAINST_C:
                 celsius = series.at(start)
                 why = f" while another zone moved by {moved:.1f} °C" if moved >= STUCK_AGAINST_C else " while the load changed"
-                yield SensorFault(channel=name, words=f"{_STOOD_STILL} at {celsius:g} °C from {start:.1f} to {end:.1f} s{why}")
+                yield SensorFault(
+                    channel=name, words=f"stood still at {celsius:g} °C from {start:.1f} to {end:.1f} s{why}", stood_still=True
+                )
                 break
 
 

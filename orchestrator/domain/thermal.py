@@ -75,7 +75,8 @@ class ThermalFit(_Frozen):
     """A first-order model of one or two thermal bodies, fitted to a heating segment before any throttling or to the cool-down.
 
     Only ``offered`` fits may be shown as results; of a refused one ``cause`` says why. ``tau_secs`` are the time constants, fastest first.
-    T(t) = steady_c − Σ amplitude_i · e^(−t/τ_i), t from ``start_secs``.
+    T(t) = steady_c − Σ amplitude_i · e^(−t/τ_i), t from ``start_secs``. ``covariance`` is that of (ln τ_i, amplitude_i, steady_c), in this
+    order, autocorrelation of the residuals allowed for; empty where it could not be had.
     """
 
     segment: Literal["heating", "cooling"]
@@ -90,6 +91,7 @@ class ThermalFit(_Frozen):
     r_squared: float
     offered: bool
     cause: str | None = None
+    covariance: tuple[tuple[float, ...], ...] = ()
 
 
 class LimitPrediction(_Frozen):
@@ -138,6 +140,7 @@ class SensorFault(_Frozen):
 
     channel: str
     words: str
+    stood_still: bool = False
 
 
 class StoryEvent(_Frozen):
@@ -160,6 +163,7 @@ class ThermalStory(_Frozen):
     complete: bool
     stopped: str | None
     planned_secs: float
+    co_load_workers: int
     steady_secs: float
     window_secs: float
     control_channel: str | None

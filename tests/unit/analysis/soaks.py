@@ -1,4 +1,4 @@
-"""Soaks of a simulated board, for tests: two thermal bodies with constants that the test knows, a governor, and what an agent would record."""
+"""Soaks of a simulated board, for tests: two thermal bodies with known constants, a governor, and what an agent would record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STEP = 0.05
 
 @dataclass(frozen=True)
 class Board:
-    """Two bodies: time constants as built (C·R), K/W to the board and on to the air; watts at rest and under load; a trip with hysteresis."""
+    """Two bodies: time constants as built (C·R), K/W to the board and on to the air; watts; a trip with hysteresis."""
 
     die_tau: float = 2.0
     board_tau: float = 60.0

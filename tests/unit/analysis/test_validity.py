@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 
 from agent.protocol import RunnerReport, SensorInfo
+from orchestrator.analysis.measure import compute
 from orchestrator.analysis.telemetry import Channel, split_channels
 from orchestrator.analysis.validity import RULES, Evidence, assess
-from orchestrator.domain.states import Emulation, Scenario, Validity
+from orchestrator.domain.results import ValidityRecord
+from orchestrator.domain.soak import CoLoad, StartGate
+from orchestrator.domain.states import Emulation, Scenario, TaskKind, Validity
 from tests.unit.analysis.builders import SECOND_NS, make_telemetry
+from tests.unit.analysis.soaks import Bench, Board, Soak, make_soak
 
 TEN_SECS = (0, 10 * SECOND_NS)
 
@@ -94,7 +98,7 @@ def test_each_fault_of_a_latency_run_is_found_with_its_value_and_level(
 
 def test_every_rule_has_a_test_that_sees_it_fire() -> None:
     accuracy = {"samples_missing", "non_finite_outputs"}
-    elsewhere = {"sensor_unreadable"}
+    elsewhere = {"sensor_unreadable", "sensor_stuck", "numbers_changed"}
     assert {rule.code for rule in RULES} == {fault[0] for fault in FAULTS} | accuracy | elsewhere
 
 
@@ -168,3 +172,79 @@ def test_readings_that_failed_are_not_counted_as_readings() -> None:
     channels = split_channels(telemetry, sensors)
     assert list(channels) == ["thermal.a_c"]
     assert channels["thermal.a_c"].value.tolist() == [40.0, 42.0]
+
+
+def _soak(spoil: Callable[[Soak], object] = lambda soak: None, bench: Bench | None = None, **settings: object) -> ValidityRecord:
+    soak = make_soak(bench or Bench(duration=60, cooldown=40), **settings)
+    spoil(soak)
+    return compute(
+        scenario=Scenario.SOAK,
+        task=TaskKind.CLASSIFICATION,
+        sample_count=4,
+        streams=soak.streams,
+        outcome=soak.outcome,
+        telemetry_hz=soak.bench.hertz,
+        soak=soak.settings,
+    ).validity
+
+
+def _codes(record: ValidityRecord) -> list[tuple[str, Validity]]:
+    return [(reason.code, reason.level) for reason in record.reasons]
+
+
+def test_a_soak_that_throttles_is_valid_for_throttling_is_what_it_looks_for() -> None:
+    record = _soak(bench=Bench(board=Board(trip_c=60.0), duration=60, cooldown=40))
+    assert record.level == Validity.VALID
+
+
+def test_outputs_that_change_under_load_make_a_soak_invalid_and_name_the_samples() -> None:
+    def flip(soak: Soak) -> None:
+        probes = soak.streams["probes"]
+        probes["digest"][(probes["sample"] == 3) & (probes["round"] > 6)] ^= np.uint64(1)
+
+    record = _soak(flip)
+    assert _codes(record) == [("numbers_changed", Validity.INVALID)]
+    assert "1 of 4 samples (3)" in record.reasons[0].message
+
+
+def test_outputs_that_vary_while_cold_leave_it_unknown_whether_heat_changes_them() -> None:
+    def vary(soak: Soak) -> None:
+        soak.streams["probes"]["digest"][0] ^= np.uint64(1)
+
+    record = _soak(vary)
+    assert record.level == Validity.VALID
+    assert any(text.startswith("whether the numbers change with heat") for text in record.unknown)
+
+
+def test_a_temperature_that_stands_still_while_the_load_begins_lowers_the_level() -> None:
+    record = _soak(lambda soak: soak.change_channel("thermal.soc_c", -99, 45, lambda value: np.full_like(value, 37.0)))
+    assert _codes(record) == [("sensor_stuck", Validity.SEMIVALID)]
+
+
+def test_a_soak_that_ended_itself_before_its_time_says_so() -> None:
+    record = _soak(bench=Bench(duration=60, cooldown=40), duration_secs=300.0)
+    assert _codes(record) == [("minimum_not_met", Validity.SEMIVALID)]
+    assert "60.0 of 300 s" in record.reasons[0].message
+
+
+def test_work_that_was_asked_for_beside_the_model_is_no_background_load() -> None:
+    def busy(soak: Soak) -> None:
+        soak.change_channel("cpu_busy_percent", -99, 999, lambda value: value + 50)
+
+    assert _codes(_soak(busy)) == [("background_load", Validity.SEMIVALID)]
+    assert _soak(busy, co_load=CoLoad(cpu_workers=2)).level == Validity.VALID
+
+
+def test_the_start_gate_of_a_soak_is_judged_by_the_sensor_it_names() -> None:
+    soak = make_soak(Bench(duration=60, cooldown=40), start_gate=StartGate(temperature_c=25, sensor="cooling.pwm_fan_level"))
+    record = compute(
+        scenario=Scenario.SOAK,
+        task=TaskKind.CLASSIFICATION,
+        sample_count=4,
+        streams=soak.streams,
+        outcome=soak.outcome,
+        telemetry_hz=10,
+        soak=soak.settings,
+        start_gate_c=(23, 27),
+    ).validity
+    assert "cooling.pwm_fan_level at 0.0" in record.reasons[0].message
