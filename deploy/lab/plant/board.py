@@ -80,6 +80,9 @@ class Board:
         else:
             put("class/hwmon/hwmon0/power1_input", round(now.watts * 1e6))
 
+    def close(self) -> None:
+        self._files.close()
+
     def _say_flags(self, level: int) -> None:
         capped_throttled_soft = 0b1110 if level else 0
         flags = capped_throttled_soft | int(self._under_voltage)

@@ -34,6 +34,11 @@ class HeldFiles:
         os.pwrite(self._descriptors[path], f"{text:<{_WIDTH - 1}}\n".encode(), 0)
         self._said[path] = text
 
+    def close(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors = {}
+
     def silence(self, path: str) -> None:
         """Leave nothing in a file: whoever reads it gets no number. The next :meth:`put` brings it back."""
         if self._said.pop(path, None) is not None:

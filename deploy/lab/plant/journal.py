@@ -29,6 +29,9 @@ class Journal:
             os.replace(self._path, earlier(self._path))
             self._file = self._open()
 
+    def close(self) -> None:
+        self._file.close()
+
     def _open(self) -> IO[str]:
         file = self._path.open("w", encoding="utf-8")
         file.write(",".join(COLUMNS) + "\n")

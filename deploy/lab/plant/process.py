@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from .board import Board, Readings
 from .governor import Steps
@@ -41,10 +42,18 @@ class State:
     faults: tuple[str, ...]
 
 
+class Group(Protocol):
+    """What a plant needs of a control group."""
+
+    def usage_ns(self) -> int: ...
+
+    def limit(self, cores: float | None, period_us: int) -> None: ...
+
+
 class Plant:
     """One device's heat. Begins at rest: idle for so long that nothing changes any more."""
 
-    def __init__(self, settings: Settings, board: Board, group: ControlGroup, journal: Journal, now_ns: int) -> None:
+    def __init__(self, settings: Settings, board: Board, group: Group, journal: Journal, now_ns: int) -> None:
         self.settings = settings
         self._board, self._group, self._journal = board, group, journal
         self._bodies = settings.bodies
@@ -112,6 +121,11 @@ class Plant:
             self._note()
         self._steps += 1
 
+    def close(self) -> None:
+        """Close its files; they stay."""
+        self._board.close()
+        self._journal.close()
+
     def _govern(self) -> None:
         self._governor.follow(self.die_c)
         self._fan.follow(self.die_c)
@@ -162,6 +176,7 @@ def main(config: str) -> None:
         _run(plant, folder, lambda: not ended)
     finally:
         group.unlimit()
+        plant.close()
 
 
 def _make_way(core: int) -> None:
