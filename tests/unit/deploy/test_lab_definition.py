@@ -8,7 +8,7 @@ import pytest
 
 from agent.errors import FolderUnwritable
 from deploy.lab import load_definition
-from deploy.lab.definition import LabDefinition
+from deploy.lab.definition import DEFAULT_FILE, LabDefinition
 from deploy.lab.kinds import KINDS
 from orchestrator.domain.mistakes import SpecError
 
@@ -43,6 +43,38 @@ def test_every_kind_of_the_file_can_be_made_and_only_the_native_one_does_not_emu
 def test_a_lab_may_have_a_name_and_a_network_of_its_own(tmp_path: Path) -> None:
     found = load(tmp_path, f"{SMALL}name: second\nnetwork: 10.214.0.0/24\n")
     assert (found.name, str(found.network)) == ("second", "10.214.0.0/24")
+
+
+def test_the_devices_with_a_plant_are_three_and_the_fan_is_what_tells_one_from_the_others() -> None:
+    found = load_definition(DEFAULT_FILE.with_name("heat.yaml"))
+    assert [(item.name, item.plant.board, bool(item.plant.fan)) for item in found.devices if item.plant is not None] == [
+        ("lab-heat-pi", "raspberry-pi", False),
+        ("lab-heat-jetson", "jetson", False),
+        ("lab-heat-fan", "linux", True),
+    ]
+    assert found.network != load_definition().network
+
+
+@pytest.mark.parametrize(
+    ("kind", "plant", "told"),
+    [
+        ("arm64", "{}", "times mean nothing on arm64"),
+        ("x86-native", "{trips: [{at_c: 80, clock_ratio: 0.05}]}", "quota_period_ms"),
+        ("x86-native", "{trips: [{at_c: 80, clock_ratio: 0.7}, {at_c: 70, clock_ratio: 0.5}]}", "let both ascend"),
+        ("x86-native", "{trips: [{at_c: 80, clock_ratio: 1.0}]}", "clock_ratio"),
+        ("x86-native", "{board: abacus}", "board"),
+        ("x86-native", "{colour: red}", "colour"),
+    ],
+)
+def test_a_plant_that_cannot_be_made_is_told_at_its_line(tmp_path: Path, kind: str, plant: str, told: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        load(tmp_path, f"format: 1\ndevices:\n  - name: a\n    kind: {kind}\n    plant: {plant}\n")
+    assert told in str(refused.value)
+
+
+def test_a_runtime_can_only_fail_with_heat_where_there_is_heat(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="faulty_above_c needs a temperature"):
+        load(tmp_path, "format: 1\ndevices:\n  - {name: a, kind: x86-native, faulty_above_c: 75}\n")
 
 
 @pytest.mark.parametrize(
