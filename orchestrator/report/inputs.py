@@ -111,6 +111,17 @@ class LatencyBins:
 
 
 @dataclass(frozen=True)
+class WindowLines:
+    """The story's windows, thinned: ``time_s`` are their starts, and the last one's end with its values again. None is not known."""
+
+    time_s: tuple[float, ...]
+    rate_qps: tuple[float | None, ...]
+    mean_ms: tuple[float | None, ...]
+    clock_percent: tuple[float | None, ...]
+    power_mw: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class ThermalSeries:
     """What one attempt of a soak recorded, small enough to draw: :func:`orchestrator.report.reduce_thermal.reduce_soak` makes it.
 
@@ -125,7 +136,7 @@ class ThermalSeries:
     powers: tuple[SeriesLine, ...] = ()
     states: tuple[SeriesState, ...] = ()
     latency: LatencyBins | None = None
-    rate_qps: SeriesLine | None = None
+    windows: WindowLines | None = None
     left_out: int = 0
 
 

@@ -119,12 +119,12 @@ def bar_traces(figure: Figure) -> list[dict[str, Any]]:
 
 
 def shapes(figure: Figure, y_domain: tuple[float, float] = (0.0, 1.0), y_name: str = "y") -> list[dict[str, Any]]:
-    """Bands and rules, beneath everything else; ``y_domain`` is the part of the plot's height that is this figure's."""
+    """Bands beneath everything else and rules above the grid; ``y_domain`` is the part of the plot's height that is this figure's."""
 
     def extent(axis: str, start: float, end: float) -> dict[str, Any]:
         along_x = axis == "x"
         return {
-            "layer": "below",
+            "layer": "between",
             "xref": "x" if along_x else "paper",
             "yref": "paper" if along_x else y_name,
             "x0": start if along_x else 0,

@@ -15,17 +15,19 @@ from orchestrator.analysis.statistics import FloatArray
 from orchestrator.analysis.thermal_run import Series, SoakRun
 from orchestrator.domain.states import Emulation
 from orchestrator.domain.thermal import ThermalStory
-from orchestrator.report.inputs import LatencyBins, SeriesLine, ThermalSeries
+from orchestrator.report.inputs import LatencyBins, SeriesLine, ThermalSeries, WindowLines
 from orchestrator.report.thermal_states import states_of
 
 LATENCY_BINS = 240
 CHANNEL_POINTS = 240
+MOST_WINDOWS = 200
 MOST_TEMPERATURES = 4
 MOST_CLOCKS = 3
 MOST_POWERS = 3
 
 #: Fewer queries than this in a bin, on average, and their number would say more of the bin than of the device.
 _QUERIES_PER_BIN = 4
+_SHORTEST_BIN_SECS = 1.0
 #: A channel that was silent for longer has a gap: so many of its periods, and no less than that many seconds.
 _GAP_PERIODS = 5.0
 _GAP_SECS = 1.0
@@ -52,7 +54,7 @@ def reduce_soak(story: ThermalStory, run: SoakRun) -> ThermalSeries:
         powers=_lines(powers, run, "mW") or _power_of_windows(story),
         states=states_of(run.channels, withheld),
         latency=latency,
-        rate_qps=None if withheld else _rate(story),
+        windows=None if withheld else _windows(story),
         left_out=max(0, candidates - len(temperatures)),
     )
 
@@ -62,7 +64,7 @@ def bin_latency(run: SoakRun, control: Series | None, clock: Series | None) -> L
     count = int(run.steady_end.size)
     if count == 0 or run.steady_secs <= 0:
         return None
-    bins = max(1, min(LATENCY_BINS, count // _QUERIES_PER_BIN))
+    bins = max(1, min(LATENCY_BINS, count // _QUERIES_PER_BIN, int(run.steady_secs / _SHORTEST_BIN_SECS)))
     edges = np.linspace(0.0, run.steady_secs, bins + 1)
     bounds = np.searchsorted(run.steady_end, edges, "right")
     bounds[0], bounds[-1] = 0, count
@@ -114,8 +116,11 @@ def thin(series: Series, gap_secs: float, points: int = CHANNEL_POINTS) -> tuple
 
 def gap_secs(series: Series) -> float:
     """Return how long a channel must have been silent for a gap, from its own period."""
-    steps = np.diff(series.secs)
-    return max(_GAP_SECS, _GAP_PERIODS * float(np.median(steps))) if steps.size else _GAP_SECS
+    return max(_GAP_SECS, _GAP_PERIODS * _period(series))
+
+
+def _period(series: Series) -> float:
+    return float(np.median(np.diff(series.secs))) if series.secs.size > 1 else 0.0
 
 
 def _temperatures(story: ThermalStory, run: SoakRun) -> dict[str, Series]:
@@ -158,14 +163,25 @@ def _phases(run: SoakRun) -> tuple[tuple[str, float, float], ...]:
     return tuple((name, _short(start), _short(end)) for name, start, end in found)
 
 
-def _rate(story: ThermalStory) -> SeriesLine | None:
-    """Completions per second of each window; at the end the last one's again, so that its step is drawn."""
+def _windows(story: ThermalStory) -> WindowLines | None:
+    """Thin the windows by their rate; with the slowest and the fastest, the other values of the same windows are kept."""
     windows = story.windows
     if not windows:
         return None
-    series = Series(np.array([window.start_secs for window in windows]), np.array([window.rate_qps for window in windows]))
-    times, values = thin(series, np.inf)
-    return SeriesLine("rate", "1/s", (*times, _short(windows[-1].end_secs)), (*values, values[-1]))
+    chosen = np.arange(len(windows))
+    if len(windows) > MOST_WINDOWS:
+        starts = np.array([window.start_secs for window in windows])
+        rates = np.array([window.rate_qps for window in windows])
+        chosen = MinMaxLTTBDownsampler().downsample(starts, rates, n_out=MOST_WINDOWS)  # type: ignore[no-untyped-call]
+    kept = [windows[int(index)] for index in chosen]
+    kept.append(kept[-1])
+    return WindowLines(
+        time_s=tuple(_short(window.start_secs) for window in kept[:-1]) + (_short(kept[-1].end_secs),),
+        rate_qps=tuple(_short(window.rate_qps) for window in kept),
+        mean_ms=tuple(_maybe(window.mean_invoke_ms) for window in kept),
+        clock_percent=tuple(_maybe(window.clock_ratio, 100.0) for window in kept),
+        power_mw=tuple(_maybe(window.power_mw) for window in kept),
+    )
 
 
 def _power_of_windows(story: ThermalStory) -> tuple[SeriesLine, ...]:
@@ -178,7 +194,7 @@ def _power_of_windows(story: ThermalStory) -> tuple[SeriesLine, ...]:
 
 
 def _means(series: Series | None, edges: FloatArray) -> FloatArray:
-    """Means of the readings between edges; a bin without one takes the reading before it, when that is no older than a gap."""
+    """Means of the readings between edges; a bin without one takes the reading before it, unless that is more than two periods old."""
     means = np.full(edges.size - 1, np.nan)
     if series is None or not series.secs.size:
         return means
@@ -190,7 +206,7 @@ def _means(series: Series | None, edges: FloatArray) -> FloatArray:
         means[filled] = np.add.reduceat(within, bounds[filled]) / counts[filled]
     before = bounds[:-1] - 1
     fresh = (counts == 0) & (before >= 0)
-    fresh[fresh] = edges[:-1][fresh] - series.secs[before[fresh]] <= gap_secs(series)
+    fresh[fresh] = edges[:-1][fresh] - series.secs[before[fresh]] <= 2 * _period(series)
     means[fresh] = series.value[before[fresh]]
     return means
 
@@ -202,3 +218,7 @@ def _known(values: FloatArray) -> tuple[float | None, ...]:
 def _short(value: float | npt.NDArray[np.float64]) -> float:
     """Five digits: more than a figure can show."""
     return float(f"{float(value):.5g}")
+
+
+def _maybe(value: float | None, factor: float = 1.0) -> float | None:
+    return None if value is None else _short(value * factor)
