@@ -7,33 +7,31 @@ nothing.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import structlog
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from agent.errors import DeviceBusy, DeviceUnreachable, EdgematrixError, InternalError, RunLost, storage_error
+from agent.errors import DeviceUnreachable, EdgematrixError, InternalError, RunLost, storage_error
 from orchestrator.dispatch.collect import collect
-from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress, end_leftovers
+from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress
+from orchestrator.dispatch.gate import StartGateNotReached, gate_patience_secs
 from orchestrator.dispatch.gateway import Gateway
-from orchestrator.dispatch.job_rows import Held, end, have_checked, look_again, move, move_in, put_back
+from orchestrator.dispatch.job_rows import END_PATIENCE_SECS, LOOK_AGAIN_MIN_SECS, Held, end, have_checked, look_again, move, put_back
 from orchestrator.dispatch.leases import LEASE_SECS, release_lease, renew_lease
 from orchestrator.dispatch.ledger import set_health
 from orchestrator.dispatch.measuring import remeasure_against_reference
-from orchestrator.dispatch.request import build_request, planned_variant
+from orchestrator.dispatch.starting import settings_of, start, start_facts
+from orchestrator.dispatch.surroundings import reset_surroundings
 from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, JobState
 from orchestrator.store.database import session as open_session
 from orchestrator.store.errors import ArtifactsUnreachable, DatabaseBusy, DatabaseUnreachable
-from orchestrator.store.tables import Attempt, Device, Job
+from orchestrator.store.tables import Device, Job
 from orchestrator.transports.ssh_errors import REFUSALS
 
 log = structlog.get_logger(__name__)
 
 #: How soon to look again at a run: at its expected end, but neither busily nor so rarely that a crash goes unseen. The longer it has to go,
 #: the more rarely, up to a pause that leaves the lease a margin: hundreds of hour-long runs must not cost the lab a computer.
-_LOOK_AGAIN_MIN_SECS = 0.25
 _LOOK_AGAIN_SHORT_SECS = 5.0
 _LOOK_AGAIN_MOST_SECS = LEASE_SECS * 2 / 3
 _LOOKS_TO_GO = 20
@@ -42,10 +40,6 @@ _STALL_SECS = 8.0
 #: How often a device that does not answer is tried again while its run may live, and how long before there is a run to lose.
 _LINK_RETRY_SECS = 2.0
 _LINK_PATIENCE_SECS = 60.0
-#: How long a run may take to end that was told to; a supervisor sees it within a quarter of a second, unless the device hangs.
-_END_PATIENCE_SECS = 120.0
-#: How long one drive pushes; what is left goes with the next nudge, under a renewed lease.
-_PUSH_SECS = 5.0
 
 
 def drive(gateway: Gateway, job_id: str, fence: int) -> None:
@@ -120,7 +114,7 @@ def _agent(gateway: Gateway, held: Held) -> DeviceAgent:
 
 def _step(gateway: Gateway, held: Held) -> None:
     if held.job.state in (JobState.SCHEDULED, JobState.PREPARING):
-        _start(gateway, held)
+        start(gateway, held, _agent(gateway, held))
     elif held.job.state == JobState.RUNNING:
         _look(gateway, held)
     elif held.job.state == JobState.COLLECTING:
@@ -129,68 +123,6 @@ def _step(gateway: Gateway, held: Held) -> None:
         _cancel(gateway, held)
     elif held.job.state == JobState.FINISHED:
         _let_go(gateway, held)
-
-
-# --- scheduled → preparing → running --------------------------------------------------------------------------
-
-
-def _start(gateway: Gateway, held: Held) -> None:
-    if held.job.state == JobState.SCHEDULED:
-        if not _begin_attempt(gateway, held):
-            return None
-        held.job.state = JobState.PREPARING
-    _, variant = planned_variant(held.plan, held.job)
-    inputs = held.plan.models[held.job.model].dataset.inputs
-    agent = _agent(gateway, held)
-    agent.push_agent()
-    until = gateway.clock() + _PUSH_SECS
-    for sha256, size_bytes in ((variant.info.sha256, variant.info.size_bytes), (inputs.sha256, inputs.size_bytes)):
-        source = partial(gateway.artifacts.local_path, sha256)
-        if not agent.push_content(sha256, size_bytes, source, lambda: gateway.clock() > until):
-            return look_again(gateway, held, {"seen_at": gateway.clock()}, 0.0)
-    # A run that an earlier drive started and could not note down is found here: start is idempotent under the same job.
-    agent.push_request(held.run, build_request(held.plan, held.job, _interpreter(held), held.job.attempts, held.fence))
-    try:
-        started = agent.start(held.run, held.fence)
-    except DeviceBusy:
-        # We hold the device's only lease, so whatever else lives there was left behind by a lease that is gone.
-        end_leftovers(agent, held.fence, keep=held.run)
-        seen: dict[str, Any] = {"seen_at": gateway.clock(), **(held.job.progress or {})}
-        if gateway.clock() - float(seen["seen_at"]) > _END_PATIENCE_SECS:
-            raise
-        return look_again(gateway, held, seen, _LOOK_AGAIN_MIN_SECS)
-    except DeviceUnreachable:
-        # The answer was lost, perhaps after the run began: from here on there is one to lose.
-        held.job.progress = {"seen_at": gateway.clock(), **(held.job.progress or {}), "asked": True}
-        raise
-    return _note_started(gateway, held, started)
-
-
-def _begin_attempt(gateway: Gateway, held: Held) -> bool:
-    """Count the attempt before anything reaches the device, so that no attempt can be lost."""
-    now = gateway.clock()
-    number = held.job.attempts + 1
-    with open_session(gateway.engine) as session:
-        moved = move_in(session, held, JobState.SCHEDULED, JobState.PREPARING, now, attempts=number, progress={"seen_at": now})
-        if moved and held.device.id is not None:
-            session.add(Attempt(job_id=held.job.id, number=number, device_id=held.device.id, fence=held.fence, started_at=now))
-    held.job.attempts = number
-    return moved
-
-
-def _note_started(gateway: Gateway, held: Held, reply: dict[str, object]) -> None:
-    """The job runs; how far the device's clock is from ours was found on the way."""
-    now = gateway.clock()
-    found = {name: reply.get(name) for name in ("clock_offset_secs", "clock_offset_uncertainty_secs")}
-    with open_session(gateway.engine) as session:
-        if move_in(
-            session, held, JobState.PREPARING, JobState.RUNNING, now, next_drive_at=now + _LOOK_AGAIN_MIN_SECS, progress={"seen_at": now}
-        ):
-            session.execute(
-                update(Attempt).where(col(Attempt.job_id) == held.job.id, col(Attempt.number) == held.job.attempts).values(**found)
-            )
-            return
-    have_checked(gateway, held)
 
 
 # --- running --------------------------------------------------------------------------------------------------
@@ -219,7 +151,7 @@ def _look(gateway: Gateway, held: Held) -> None:
                 "its supervisor was killed or the device restarted; it is tried again",
             )
         changed_at = now
-    record: dict[str, object] = {"mark": mark, "changed_at": changed_at, "fence": held.fence, "seen_at": now}
+    record: dict[str, object] = {"mark": mark, "changed_at": changed_at, "fence": held.fence, "seen_at": now, **start_facts(seen)}
     if progress is not None:
         record |= {"phase": progress.phase, "done": progress.done, "total": progress.total, "seconds_left": progress.seconds_left}
     return look_again(gateway, held, record, _pause(progress))
@@ -227,9 +159,9 @@ def _look(gateway: Gateway, held: Held) -> None:
 
 def _pause(progress: RunProgress | None) -> float:
     if progress is None or progress.seconds_left is None:
-        return _LOOK_AGAIN_MIN_SECS * 2
+        return LOOK_AGAIN_MIN_SECS * 2
     rarest = min(max(progress.seconds_left / _LOOKS_TO_GO, _LOOK_AGAIN_SHORT_SECS), _LOOK_AGAIN_MOST_SECS)
-    return min(max(progress.seconds_left, _LOOK_AGAIN_MIN_SECS), rarest)
+    return min(max(progress.seconds_left, LOOK_AGAIN_MIN_SECS), rarest)
 
 
 # --- collecting, canceling, finished ------------------------------------------------------------------------------
@@ -249,7 +181,7 @@ def _cancel(gateway: Gateway, held: Held) -> None:
         status = agent.status(held.run, held.fence)
         if status.state == "running":
             agent.cancel(held.run, held.fence)
-            return look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+            return look_again(gateway, held, dict(held.job.progress or {}), LOOK_AGAIN_MIN_SECS)
     with open_session(gateway.engine) as session:
         end(session, held.job, held.device, held.fence, JobOutcome.CANCELED, None, gateway.clock())
     held.job.state = JobState.FINISHED
@@ -266,24 +198,38 @@ def _let_go(gateway: Gateway, held: Held) -> None:
             agent = _agent(gateway, held)
             state = agent.status(held.run, held.fence).state
             asked_for_secs = gateway.clock() - (held.job.finished_at or gateway.clock())
-            if state == "running" and asked_for_secs < _END_PATIENCE_SECS:
+            if state == "running" and asked_for_secs < END_PATIENCE_SECS:
                 agent.cancel(held.run, held.fence)
-                return look_again(gateway, held, dict(held.job.progress or {}), _LOOK_AGAIN_MIN_SECS)
+                return look_again(gateway, held, dict(held.job.progress or {}), LOOK_AGAIN_MIN_SECS)
             if state != "absent":
                 # One that runs although it was told to end is refused, and that becomes the device's health.
                 agent.clean(held.run, held.fence)
         except Exception as error:
             # Even a mistake of our own: its device would be held for ever, by a job that has ended.
             log.exception("could not clean", job=held.job.id)
-            why = error.message if isinstance(error, EdgematrixError) else f"{type(error).__name__}: {error}"
+            told = error.message if isinstance(error, EdgematrixError) else f"{type(error).__name__}: {error}"
+            why = f"cleaning {held.run} failed: {told}"
     gateway.forget_run(held.run, held.fence)
+    why = "; ".join(filter(None, (why, _reset(held))))
     with open_session(gateway.engine) as session:
         if held.device.id is None or not release_lease(session, held.device.id, held.job.id, held.fence):
             return None
         if why:
-            set_health(session, held.device, DeviceHealth.UNKNOWN, f"cleaning {held.run} failed: {why}", gateway.clock())
+            set_health(session, held.device, DeviceHealth.UNKNOWN, why, gateway.clock())
         session.execute(update(Job).where(col(Job.id) == held.job.id, col(Job.fence) == held.fence).values(next_drive_at=None))
     return None
+
+
+def _reset(held: Held) -> str:
+    """Bring the device's surroundings back to what is usual, if the job had them set; in words why that failed."""
+    try:
+        soak = settings_of(held).soak
+        if held.job.attempts and soak is not None and soak.surroundings is not None:
+            reset_surroundings(held.device)
+    except EdgematrixError as error:
+        log.warning("could not reset the surroundings", job=held.job.id, why=error.message)
+        return error.message
+    return ""
 
 
 def _remeasure(gateway: Gateway, held: Held) -> None:
@@ -308,8 +254,9 @@ def _wait_for_link(gateway: Gateway, held: Held, error: EdgematrixError) -> bool
     """
     seen = held.job.progress or {}
     may_run = held.plan.limits.orphan_after_secs
+    waits_at_gate = gate_patience_secs(settings_of(held).gate, seen.get("gate"))
     patience_secs = {
-        JobState.PREPARING: may_run if seen.get("asked") else _LINK_PATIENCE_SECS,
+        JobState.PREPARING: may_run if seen.get("asked") else max(_LINK_PATIENCE_SECS, waits_at_gate),
         JobState.RUNNING: may_run,
         JobState.COLLECTING: may_run,
     }.get(JobState(held.job.state))
@@ -327,16 +274,20 @@ def _fail(gateway: Gateway, held: Held, error: EdgematrixError) -> None:
     """An infrastructure error is tried again on a device that proves healthy; any other error is the job's end."""
     now = gateway.clock()
     log.warning("attempt failed", job=held.job.id, attempt=held.job.attempts, code=error.code, message=error.message)
+    # Who waited at the gate in vain has waited as long as was asked, and the device is none the worse.
+    in_vain = isinstance(error, StartGateNotReached)
     again = (
         error.error_class == ErrorClass.INFRASTRUCTURE
+        and not in_vain
         and held.job.attempts < held.plan.limits.max_attempts
         and held.job.state not in (JobState.CANCELING, JobState.FINISHED)
     )
     if again and _still_ours(gateway, held):
         _stop_quietly(gateway, held)
+        _reset(held)
     with open_session(gateway.engine) as session:
         ours = held.device.id is not None and renew_lease(session, held.device.id, held.job.id, held.fence, now)
-        if ours and error.error_class == ErrorClass.INFRASTRUCTURE:
+        if ours and error.error_class == ErrorClass.INFRASTRUCTURE and not in_vain:
             set_health(session, held.device, DeviceHealth.UNKNOWN, error.message, now)
         if ours and again:
             put_back(session, held, error, now)

@@ -16,6 +16,11 @@ from orchestrator.domain.states import JobOutcome, JobState
 from orchestrator.store.database import session as open_session
 from orchestrator.store.tables import Attempt, Device, Environment, Job
 
+#: How soon to look again at what is about to happen.
+LOOK_AGAIN_MIN_SECS = 0.25
+#: How long a run may take to end that was told to; a supervisor sees it within a quarter of a second, unless the device hangs.
+END_PATIENCE_SECS = 120.0
+
 
 @dataclass(frozen=True)
 class Held:
@@ -43,6 +48,22 @@ def look_again(gateway: Gateway, held: Held, progress: dict[str, object], pause_
         ).scalar_one_or_none()
     if found is None:
         have_checked(gateway, held)
+
+
+def note_progress(gateway: Gateway, held: Held, progress: dict[str, object]) -> bool:
+    """Note what was done while the same drive goes on; False when the job is not ours any more, and nothing more may be done."""
+    with open_session(gateway.engine) as session:
+        found = session.execute(
+            update(Job)
+            .where(col(Job.id) == held.job.id, col(Job.fence) == held.fence, col(Job.state) == held.job.state)
+            .values(progress=progress)
+            .returning(col(Job.id))
+        ).scalar_one_or_none()
+    if found is None:
+        have_checked(gateway, held)
+        return False
+    held.job.progress = progress
+    return True
 
 
 def have_checked(gateway: Gateway, held: Held) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from agent.errors import ConfigurationError, EdgematrixError, MissingRuntime
+from orchestrator.dispatch.surroundings import lacking_surroundings
 from orchestrator.domain.cells import Cell
 from orchestrator.domain.device_query import DeviceFacts, Query, parse_query
 from orchestrator.domain.mistakes import Mistake, Path, SpecError, did_you_mean
 from orchestrator.domain.plan import Plan
+from orchestrator.domain.soak import Surroundings
 from orchestrator.domain.spec import DeviceDemand, ExperimentSpec
 from orchestrator.domain.states import DeviceHealth
 from orchestrator.store.tables import Device, Environment
@@ -86,11 +88,13 @@ class Placer:
     def placements(self, cell: Cell) -> tuple[Placement, ...]:
         """Return one placement for each job of a cell; empty when every device of it is excluded."""
         runtime = self.plan.models[cell.model].variants[cell.variant].info.runtime
-        key = (cell.environment, runtime, cell.device, cell.not_devices)
+        soak = self.plan.scenarios[cell.scenario].soak
+        surroundings = soak.surroundings if soak is not None else None
+        key = (cell.environment, runtime, cell.device, cell.not_devices, surroundings)
         found = self._cache.get(key)
         if found is None:
             seats = self._seats if cell.device is None else [_Seat((self._known[cell.device],))]
-            placed = (self._place(seat, cell.environment, runtime, cell.not_devices) for seat in seats)
+            placed = (self._place(seat, cell.environment, runtime, cell.not_devices, surroundings) for seat in seats)
             found = self._cache[key] = tuple(item for item in placed if item is not None)
         return found
 
@@ -158,11 +162,15 @@ class Placer:
 
     # --- one placement ------------------------------------------------------------------------------------------
 
-    def _place(self, seat: _Seat, environment: str, runtime: str, not_devices: tuple[str, ...]) -> Placement | None:
+    def _place(
+        self, seat: _Seat, environment: str, runtime: str, not_devices: tuple[str, ...], surroundings: Surroundings | None
+    ) -> Placement | None:
         left = [device for device in seat.devices if device.name not in not_devices]
         if not left:
             return None
-        errors = {device.name: self._inability(device, environment, runtime) for device in left}
+        errors = {
+            device.name: self._inability(device, environment, runtime) or lacking_surroundings(device, surroundings) for device in left
+        }
         able = tuple(name for name, error in errors.items() if error is None)
         error = None if able else errors[left[0].name]
         if not seat.query:

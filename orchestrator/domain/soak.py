@@ -26,9 +26,16 @@ class StartGate(_Frozen):
     temperature_c: _Celsius
     tolerance_c: Positive = 2.0
     slope_c_per_min: Positive = 1.0
-    hold_secs: NotNegative = 10.0
-    max_wait_secs: Positive = 3600.0
+    hold_secs: Annotated[NotNegative, Field(le=3600)] = 10.0
+    max_wait_secs: Annotated[Positive, Field(le=7 * 86_400)] = 3600.0
     sensor: Word | None = None
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> StartGate:
+        if self.hold_secs >= self.max_wait_secs:
+            held, waited = self.hold_secs, self.max_wait_secs
+            raise ValueError(f"it is to hold for {held:g} s and is waited for {waited:g} s at most | raise max_wait_secs")
+        return self
 
 
 class Ambient(_Frozen):
