@@ -24,7 +24,7 @@ class Readings:
 class Scripted(Sensor):
     """Two channels that read what they are told to; the second could not be read when it was opened."""
 
-    now = [MISSING, MISSING]
+    now = (MISSING, MISSING)
 
     def probe(self) -> list[SensorInfo]:
         return [SensorInfo("thermal.cpu_c", "°C", "script"), SensorInfo("runner_rss_mb", "MB", "script", error="not yet")]
@@ -46,7 +46,7 @@ class Sampled:
         self.now_ns = 0
 
     def read(self, first: float, second: float = MISSING, after_secs: float = 1.0) -> None:
-        self.sensor.now = [first, second]
+        self.sensor.now = (first, second)
         self.sampler.sample(self.now_ns)
         self.now_ns += int(after_secs * SECOND)
 
