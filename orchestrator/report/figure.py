@@ -208,12 +208,13 @@ class Stack:
 
 @dataclass(frozen=True)
 class FigureGroup:
-    """Panels that are read together: one caption that states the finding, one legend."""
+    """Panels that are read together: one caption that states the finding, one legend; ``heading`` where no other stands above it."""
 
     key: str
     caption: str
     figures: tuple[Figure | Stack, ...]
     legend: tuple[tuple[Color, str], ...] = ()
+    heading: str = ""
 
 
 def linear_axis(title: str, low: float, high: float, about: int = 6) -> Axis:

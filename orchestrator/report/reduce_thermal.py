@@ -176,7 +176,7 @@ def _windows(story: ThermalStory) -> WindowLines | None:
     kept = [windows[int(index)] for index in chosen]
     kept.append(kept[-1])
     return WindowLines(
-        time_s=tuple(_short(window.start_secs) for window in kept[:-1]) + (_short(kept[-1].end_secs),),
+        time_s=(*(_short(window.start_secs) for window in kept[:-1]), _short(kept[-1].end_secs)),
         rate_qps=tuple(_short(window.rate_qps) for window in kept),
         mean_ms=tuple(_maybe(window.mean_invoke_ms) for window in kept),
         clock_percent=tuple(_maybe(window.clock_ratio, 100.0) for window in kept),

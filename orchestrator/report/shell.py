@@ -36,6 +36,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class DrawnGroup:
+    heading: str
     caption: str
     legend: tuple[tuple[str, str], ...]
     panels: tuple[Panel, ...]
@@ -56,7 +57,7 @@ class Drawing:
             self.figures[name] = plotly_json(figure)
             # The static drawing is made by this package from described numbers and escaped names: it is markup by intention.
             panels.append(Panel(name, figure.title, figure.summary, figure.height_px, Markup(svg_text(figure))))  # noqa: S704
-        return DrawnGroup(group.caption, group.legend, tuple(panels))
+        return DrawnGroup(group.heading, group.caption, group.legend, tuple(panels))
 
 
 def render_page(template: str, drawing: Drawing, *, kind: str, title: str, **parts: Any) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestrator.domain.thermal import ThermalStory
+from orchestrator.domain.thermal import Gap, ThermalStory
 from orchestrator.report.figure import (
     SERIES_COLORS,
     Axis,
@@ -24,7 +24,7 @@ from orchestrator.report.figure import (
     log_axis,
     row_axis,
 )
-from orchestrator.report.inputs import LatencyBins, SeriesLine, ThermalPanel
+from orchestrator.report.inputs import LatencyBins, SeriesLine, ThermalPanel, WindowLines
 from orchestrator.report.thermal_axis import channel_words, drawn_line, known_values, pieces, time_axis, value_axis
 from orchestrator.report.thermal_words import finding, headline, seconds, surroundings
 from orchestrator.report.words import clean, fixed, number, shortened
@@ -46,7 +46,7 @@ _WIDE = 4.0
 def soak_group(panel: ThermalPanel) -> FigureGroup:
     """Return the figure of one soak with its finding as the caption."""
     caption = " ".join(part for part in (finding(panel.story), surroundings(panel)) if part)
-    return FigureGroup(f"soak-{panel.story.job_id}-{panel.story.attempt}", caption, (soak_stack(panel),))
+    return FigureGroup(f"soak-{panel.story.job_id}-{panel.story.attempt}", caption, (soak_stack(panel),), heading=headline(panel))
 
 
 def soak_stack(panel: ThermalPanel) -> Stack:
@@ -66,12 +66,12 @@ def soak_stack(panel: ThermalPanel) -> Stack:
         figures.append(_states(x, panel))
     if series.latency is not None:
         figures.append(_latency(x, series.latency))
-    if series.rate_qps is not None and known_values(series.rate_qps.values):
-        figures.append(_rate(x, series.rate_qps))
+    if series.windows is not None:
+        figures.append(_rate(x, series.windows))
     bands, rules = tuple(_gaps(story, end)), tuple(mark.rule for mark in marks)
     return Stack(
         f"soak-{story.job_id}-{story.attempt}",
-        headline(panel),
+        "",
         f"{headline(panel)} over time. {finding(story)}",
         tuple(replace(figure, bands=bands + figure.bands, rules=figure.rules + rules) for figure in figures),
     )
@@ -103,7 +103,7 @@ def _marks(story: ThermalStory) -> list[_Mark]:
         found.append(_Mark(story.steady_secs, "attempt cut short", f"after {seconds(story.steady_secs)}", True))
     for gap in story.gaps:
         if not (is_cut_short(story) and gap.start_secs >= story.steady_secs):
-            found.append(_Mark(gap.start_secs, "gap", clean(gap.words, 200), False))
+            found.append(_Mark(gap.start_secs, _gap_text(gap), clean(gap.words, 200), False))
     told: set[str] = set()
     for event in story.events:
         # A marker has many edges, and a phase is a bar of its own.
@@ -184,7 +184,7 @@ def _channels(x: Axis, key: str, title: str, found: tuple[SeriesLine, ...], fact
         color, name = SERIES_COLORS[index % len(SERIES_COLORS)], channel_words(line.name)
         lines += drawn_line(line, color, clean(name, 40), factor, step=True)
         legend.append(Key(color, shortened(clean(name, 60), _NAME_LIMIT)))
-    y = value_axis([value * factor for value in known_values(*(line.values for line in found))], from_zero=True, about=3)
+    y = value_axis([value * factor for value in known_values(*(line.values for line in found))], from_zero=True)
     return Figure(key, title, "", x, y, _STRIP_PX, lines=tuple(lines), legend=tuple(legend))
 
 
@@ -221,12 +221,13 @@ def _latency(x: Axis, bins: LatencyBins) -> Figure:
     extremes = known_values(bins.low_ms, bins.high_ms)
     wide = max(extremes) > _WIDE * typical and min(extremes) > 0
     y = log_axis("", min(extremes) / 1.1, max(extremes) * 1.1) if wide else value_axis(extremes)
-    legend = (Key("c0", f"mean of {number(bins.width_s)} s"), Key("c4", "quickest to slowest query"))
+    legend = (Key("c0", f"mean of {number(bins.width_s)} s"), Key("c4", "fastest to slowest"))
     title = f"Invoke (ms{', logarithmic' if wide else ''})"
     return Figure("latency", title, "", x, y, _TALL_PX, (), tuple(lines), legend=legend)
 
 
-def _rate(x: Axis, rate: SeriesLine) -> Figure:
+def _rate(x: Axis, windows: WindowLines) -> Figure:
+    rate = SeriesLine("rate", "1/s", windows.time_s, windows.rate_qps)
     lines = tuple(drawn_line(rate, "c2", "queries/s", step=True, width_px=1.6))
     y = value_axis(known_values(rate.values), from_zero=True, about=3)
     return Figure("rate", "Throughput (queries/s of each window)", "", x, y, _STRIP_PX, lines=lines)
@@ -236,6 +237,10 @@ def _gaps(story: ThermalStory, end_s: float) -> list[Band]:
     """Where nothing was recorded although something should have been; what an attempt cut short did not reach is among it."""
     ends = [(gap.start_secs, min(gap.end_secs if gap.end_secs is not None else end_s, end_s)) for gap in story.gaps]
     return [Band("x", start, end, "c1", 0.25) for start, end in ends if start < end]
+
+
+def _gap_text(gap: Gap) -> str:
+    return "gap" if gap.end_secs is None else f"gap of {seconds(gap.end_secs - gap.start_secs)}"
 
 
 def is_cut_short(story: ThermalStory) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from orchestrator.report.figure import SERIES_COLORS, Axis, Color, Figure, FigureGroup, Line, Point, Rule, Stack
 from orchestrator.report.inputs import SeriesLine, ThermalPanel
-from orchestrator.report.thermal_axis import drawn_line, known_values, pieces, time_axis, value_axis
+from orchestrator.report.thermal_axis import drawn_line, known_values, time_axis, value_axis
 from orchestrator.report.thermal_words import finding, headline, seconds, sustained_share
 from orchestrator.report.words import counted, fixed, listed, number
 
@@ -31,10 +32,10 @@ def overlay_group(panels: Sequence[ThermalPanel]) -> FigureGroup | None:
     x = time_axis(start, max(max(panel.series.end_s for panel in shown), start + 1.0))
     strips = [
         _strip(x, shown, "temperature", "Control temperature (°C)", lambda panel: _first(panel.series.temperatures), 1.0, False),
-        _strip(x, shown, "clock", "Clock (MHz)", lambda panel: _first(panel.series.clocks), 1e-3, True),
-        _strip(x, shown, "power", "Power (W)", lambda panel: _first(panel.series.powers), 1e-3, True),
-        _strip(x, shown, "latency", "Invoke, mean (ms)", _mean_line, 1.0, False),
-        _strip(x, shown, "rate", "Throughput (queries/s of each window)", lambda panel: panel.series.rate_qps, 1.0, True),
+        _strip(x, shown, "clock", "Clock (% of its highest)", lambda panel: _window_line(panel, "clock_percent"), 1.0, True),
+        _strip(x, shown, "power", "Power (W)", lambda panel: _window_line(panel, "power_mw"), 1e-3, True),
+        _strip(x, shown, "latency", "Invoke (ms)", lambda panel: _window_line(panel, "mean_ms"), 1.0, False),
+        _strip(x, shown, "rate", "Throughput (queries/s)", lambda panel: _window_line(panel, "rate_qps"), 1.0, True),
     ]
     rules = tuple(
         Rule("x", panel.story.onset.at_secs, panel_look(index)[0], dashed=True)
@@ -48,7 +49,7 @@ def overlay_group(panels: Sequence[ThermalPanel]) -> FigureGroup | None:
     legend = tuple((panel_look(index)[0], f"{name}{' (dashed)' if panel_look(index)[1] else ''}") for index, name in enumerate(names))
     title = f"{counted(len(shown), 'soak')} on one axis of time"
     summary = f"{title}: " + " ".join(f"{name}: {finding(panel.story)}" for name, panel in zip(names, shown, strict=True))
-    return FigureGroup("overlay", _overlay_words(panels, shown, names), (Stack("overlay", title, summary, drawn),), legend)
+    return FigureGroup("overlay", _overlay_words(panels, shown, names), (Stack("overlay", "", summary, drawn),), legend, title)
 
 
 def scatter_group(panel: ThermalPanel) -> FigureGroup | None:
@@ -57,7 +58,7 @@ def scatter_group(panel: ThermalPanel) -> FigureGroup | None:
     if bins is None:
         return None
     figures = []
-    for key, title, values in (
+    for key, label, values in (
         ("temperature", "temperature of the control channel (°C)", bins.temperature_c),
         ("clock", "clock against its highest in this run (%)", tuple(None if share is None else 100 * share for share in bins.clock_share)),
     ):
@@ -65,17 +66,17 @@ def scatter_group(panel: ThermalPanel) -> FigureGroup | None:
         known = [(at, value, mean) for at, value, mean in columns if value is not None and mean is not None]
         # A value that never moved tells nothing of what latency does with it.
         if len({value for _, value, _ in known}) > 1:
-            figures.append(_scatter(panel, key, title, known))
+            figures.append(_scatter(panel, key, label, known))
     if not figures:
         return None
-    words = f"Means over {seconds(bins.width_s)} of every query’s invoke time; the line joins them in the order of time."
+    words = f"Means over {seconds(bins.width_s)} of every query’s invoke time; over temperature, the line joins them in the order of time."
     onset = panel.story.onset
     if onset is not None:
         words += f" Hollow before the first sign of throttling ({seconds(onset.at_secs)}), filled from then on."
     return FigureGroup(f"scatter-{panel.story.job_id}-{panel.story.attempt}", words, tuple(figures))
 
 
-def _scatter(panel: ThermalPanel, key: str, title: str, known: Sequence[tuple[float, float, float]]) -> Figure:
+def _scatter(panel: ThermalPanel, key: str, label: str, known: Sequence[tuple[float, float, float]]) -> Figure:
     onset = panel.story.onset
     points = tuple(
         Point(
@@ -89,10 +90,12 @@ def _scatter(panel: ThermalPanel, key: str, title: str, known: Sequence[tuple[fl
         for at, value, mean in known
     )
     path = Line(tuple(value for _, value, _ in known), tuple(mean for _, _, mean in known), "muted", width_px=0.7, opacity=0.5)
-    x = replace(value_axis([value for _, value, _ in known], about=6), title=title)
+    x = replace(value_axis([value for _, value, _ in known], about=6), title=label)
     y = replace(value_axis([mean for _, _, mean in known]), title="invoke (ms)")
-    name = f"{headline(panel)}: latency against {key}"
-    return Figure(f"scatter-{key}", name, name, x, y, 260, points, (path,))
+    title = f"Latency against {key}"
+    return Figure(
+        f"scatter-{key}", title, f"{headline(panel)}: {title.lower()}", x, y, 260, points, (path,) if key == "temperature" else ()
+    )
 
 
 def _strip(
@@ -102,7 +105,7 @@ def _strip(
     title: str,
     line_of: Callable[[ThermalPanel], SeriesLine | None],
     factor: float,
-    stepped: bool,
+    from_zero: bool,
 ) -> Figure | None:
     lines: list[Line] = []
     values: list[float] = []
@@ -110,20 +113,20 @@ def _strip(
         line = line_of(panel)
         if line is not None:
             color, dashed = panel_look(index)
-            lines += drawn_line(line, color, name, factor, step=stepped, dashed=dashed, width_px=1.4)
+            lines += drawn_line(line, color, name, factor, step=key != "temperature", dashed=dashed, width_px=1.4)
             values += [value * factor for value in known_values(line.values)]
     if not values:
         return None
-    return Figure(key, title, "", x, value_axis(values, from_zero=stepped), _STRIP_PX, lines=tuple(lines))
+    return Figure(key, title, "", x, value_axis(values, from_zero=from_zero), _STRIP_PX, lines=tuple(lines))
 
 
 def _first(lines: Sequence[SeriesLine]) -> SeriesLine | None:
     return lines[0] if lines else None
 
 
-def _mean_line(panel: ThermalPanel) -> SeriesLine | None:
-    bins = panel.series.latency
-    return SeriesLine("mean", "ms", bins.time_s, bins.mean_ms) if bins is not None and pieces(bins.time_s, bins.mean_ms) else None
+def _window_line(panel: ThermalPanel, name: Literal["rate_qps", "mean_ms", "clock_percent", "power_mw"]) -> SeriesLine | None:
+    windows = panel.series.windows
+    return SeriesLine(name, "", windows.time_s, getattr(windows, name)) if windows is not None else None
 
 
 def _names(panels: Sequence[ThermalPanel]) -> list[str]:
@@ -147,4 +150,4 @@ def _overlay_words(panels: Sequence[ThermalPanel], shown: Sequence[ThermalPanel]
         words += f" Sustained/burst from {fixed(low[0], 2)} ({low[1]}) to {fixed(high[0], 2)} ({high[1]})."
     if len(panels) > len(shown):
         words += f" {counted(len(panels) - len(shown), 'further soak')} {'is' if len(panels) - len(shown) == 1 else 'are'} not drawn."
-    return words + " Dotted: each one’s first sign of throttling."
+    return words + " All but temperature are means of each window. Dotted: each one’s first sign of throttling."

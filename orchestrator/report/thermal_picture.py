@@ -23,7 +23,7 @@ _TEXT_PX = 13.0
 _SHARPNESS = 2
 
 _EDGE_PX, _LINE_PX, _TITLE_PX, _SPACE_PX = 28.0, 19.0, 30.0, 18.0
-_CAPTION_CHARACTERS = 150
+_CAPTION_CHARACTERS = 165
 
 
 def render_thermal_png(panels: Sequence[ThermalPanel], title: str = "", reproduction: Reproduction | None = None) -> bytes:
@@ -57,29 +57,36 @@ def _picture(title: str, emulation: Sequence[str], groups: Sequence[FigureGroup]
 
 
 def _group_px(group: FigureGroup) -> float:
-    legend = _LINE_PX * len(_legend_lines(group))
-    return _LINE_PX * len(_wrapped(group.caption)) + legend + sum(_TITLE_PX + figure.height_px for figure in group.figures) + _SPACE_PX
+    lines = len(_wrapped(group.caption)) + len(_legend_lines(group))
+    titles = bool(group.heading) + sum(bool(figure.title) for figure in group.figures)
+    return _LINE_PX * lines + _TITLE_PX * titles + sum(figure.height_px for figure in group.figures) + _SPACE_PX
 
 
 def _paint_group(paper: Sheet, group: FigureGroup, at_px: float) -> float:
-    """Paint the title of each figure, its caption, its legend and itself; return where the next group begins."""
-    for index, figure in enumerate(group.figures):
-        paper.write(_EDGE_PX, at_px + _TITLE_PX / 2, figure.title, fontsize=_TEXT_PX + 2)
-        at_px += _TITLE_PX
-        if index == 0:
-            for text in _wrapped(group.caption):
-                paper.write(_EDGE_PX, at_px + _LINE_PX / 2, text, "muted")
-                at_px += _LINE_PX
-            for line in _legend_lines(group):
-                left_px = _EDGE_PX
-                for color, name in line:
-                    paper.write(left_px, at_px + _LINE_PX / 2, "■", color)
-                    paper.write(left_px + 1.4 * _TEXT_PX, at_px + _LINE_PX / 2, name)
-                    left_px += _entry_px(name)
-                at_px += _LINE_PX
+    """Paint heading, caption, legend and figures; return where the next group begins."""
+    at_px = _paint_title(paper, group.heading, at_px)
+    for text in _wrapped(group.caption):
+        paper.write(_EDGE_PX, at_px + _LINE_PX / 2, text, "muted")
+        at_px += _LINE_PX
+    for line in _legend_lines(group):
+        left_px = _EDGE_PX
+        for color, name in line:
+            paper.write(left_px, at_px + _LINE_PX / 2, "■", color)
+            paper.write(left_px + 1.4 * _TEXT_PX, at_px + _LINE_PX / 2, name)
+            left_px += _entry_px(name)
+        at_px += _LINE_PX
+    for figure in group.figures:
+        at_px = _paint_title(paper, figure.title, at_px)
         paint(paper, figure, _EDGE_PX, at_px, _WIDTH_PX - 2 * _EDGE_PX)
         at_px += figure.height_px
     return at_px + _SPACE_PX
+
+
+def _paint_title(paper: Sheet, title: str, at_px: float) -> float:
+    if not title:
+        return at_px
+    paper.write(_EDGE_PX, at_px + _TITLE_PX / 2, title, fontsize=_TEXT_PX + 2)
+    return at_px + _TITLE_PX
 
 
 def _legend_lines(group: FigureGroup) -> list[list[tuple[str, str]]]:

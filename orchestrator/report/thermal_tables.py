@@ -50,7 +50,7 @@ def _cells(panel: ThermalPanel) -> tuple[Cell, ...]:
 
 def _no_onset(story: ThermalStory) -> Cell:
     if story.throttled is False:
-        return Cell("not", None, clean(story.throttle_words, 300))
+        return Cell("did not", None, clean(story.throttle_words, 300))
     return absent(clean(story.throttle_words, 300) or "not known")
 
 

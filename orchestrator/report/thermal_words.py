@@ -32,7 +32,7 @@ def headline(panel: ThermalPanel) -> str:
         words += f" (emulated: {panel.emulated})"
     words += f", repeat {panel.repeat + 1}" if panel.repeat else ""
     words += f", attempt {panel.story.attempt}" if panel.story.attempt > 1 else ""
-    return words if panel.story.complete or panel.story.stopped else f"{words}: incomplete"
+    return words if panel.story.complete or panel.story.stopped else f"{words} (incomplete)"
 
 
 def surroundings(panel: ThermalPanel) -> str:
@@ -41,11 +41,11 @@ def surroundings(panel: ThermalPanel) -> str:
     parts = []
     if story.ambient_c is not None:
         source = clean(story.ambient_source, 60)
-        parts.append(f"ambient {fixed(story.ambient_c)} °C{f' ({source})' if source else ''}")
+        parts.append(f"ambient {fixed(story.ambient_c)}\u00a0°C{f' ({source})' if source else ''}")
     if story.start_c is not None:
-        parts.append(f"start {fixed(story.start_c)} °C")
+        parts.append(f"start {fixed(story.start_c)}\u00a0°C")
     if story.peak_c is not None:
-        parts.append(f"peak {fixed(story.peak_c)} °C")
+        parts.append(f"peak {fixed(story.peak_c)}\u00a0°C")
     if story.gaps:
         parts.append(f"{counted(len(story.gaps), 'gap')} in the record")
     if story.sensor_faults:
