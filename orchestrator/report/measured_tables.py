@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.analysis.metric_names import METRICS
@@ -11,7 +10,7 @@ from orchestrator.domain.states import Scenario, Validity
 from orchestrator.report.judgement import Change, change_of, compared_row, why_undetermined
 from orchestrator.report.reading import Matrix, Row
 from orchestrator.report.table import Cell, Column, Table, TableRow, absent, latency_cell, name_cell, place_cell
-from orchestrator.report.words import clean, counted, fixed, listed, p_value, whole
+from orchestrator.report.words import clean, counted, fixed, listed, number, p_value, whole
 
 #: Rows of the table of worst classes and slices, and how many of them one variant in one place may take.
 WORST_SLICES = 12
@@ -31,9 +30,10 @@ def matrix_table(matrix: Matrix, model: str) -> Table:
         Column("Δ reference", "difference to the reference variant in the same place, 95 % interval paired by sample", True),
         Column("Flips lost / won", "samples that went from right to wrong / from wrong to right", True),
         *(Column(f"{name} ms", METRICS[f"latency_ms.{name}"].meaning, True) for name in _percentiles(matrix, model)),
+        *((Column("Sustained/burst", METRICS["sustained_burst"].meaning, True),) if asks_for(matrix, model, Scenario.SOAK) else ()),
         Column("Validity", "the worst level among the jobs of the cell"),
     )
-    return Table(f"matrix-{model}", columns, tuple(_matrix_row(matrix, row, _percentiles(matrix, model)) for row in matrix.of(model)))
+    return Table(f"matrix-{model}", columns, tuple(_matrix_row(matrix, row) for row in matrix.of(model)))
 
 
 def places_table(matrix: Matrix, model: str) -> Table | None:
@@ -52,9 +52,9 @@ def places_table(matrix: Matrix, model: str) -> Table | None:
     return Table(f"places-{model}", columns, tuple(lines))
 
 
-def asks_for_latency(matrix: Matrix, model: str) -> bool:
-    """Whether any job of the model was to measure times, whatever became of it."""
-    return any(job.job.scenario is Scenario.LATENCY for row in matrix.of(model) for job in row.jobs)
+def asks_for(matrix: Matrix, model: str, scenario: Scenario) -> bool:
+    """Whether any job of the model was of that scenario, whatever became of it."""
+    return any(job.job.scenario is scenario for row in matrix.of(model) for job in row.jobs)
 
 
 def timing_table(matrix: Matrix, model: str) -> Table:
@@ -143,7 +143,7 @@ def elsewhere_table(matrix: Matrix) -> Table:
 
 
 def _percentiles(matrix: Matrix, model: str) -> tuple[str, ...]:
-    return ("p50", "p90", "p99") if asks_for_latency(matrix, model) else ()
+    return ("p50", "p90", "p99") if asks_for(matrix, model, Scenario.LATENCY) else ()
 
 
 def _place_accuracy_cell(row: Row | None) -> Cell:
@@ -153,7 +153,7 @@ def _place_accuracy_cell(row: Row | None) -> Cell:
     return cell if cell.sort is None else replace(cell, kind=_LOOK.get(change_of(row), ""), small="")
 
 
-def _matrix_row(matrix: Matrix, row: Row, percentiles: Sequence[str]) -> TableRow:
+def _matrix_row(matrix: Matrix, row: Row) -> TableRow:
     change = change_of(row)
     bad = _LOOK.get(change, "")
     small = " · ".join(
@@ -167,7 +167,8 @@ def _matrix_row(matrix: Matrix, row: Row, percentiles: Sequence[str]) -> TableRo
         _accuracy_cell(row),
         _difference_cell(matrix, row, bad),
         _flips_cell(row),
-        *(latency_cell(row.latency(f"latency_ms.{name}")) for name in percentiles),
+        *(latency_cell(row.latency(f"latency_ms.{name}")) for name in _percentiles(matrix, row.model)),
+        *((_sustained_cell(row),) if asks_for(matrix, row.model, Scenario.SOAK) else ()),
         _validity_cell(row),
     )
     return TableRow(cells, f"{bad} reference".strip() if row.variant.reference else bad)
@@ -214,6 +215,13 @@ def _flips_cell(row: Row) -> Cell:
         return absent("not known: no comparison sample by sample with labels")
     worse, better = comparison.flips_to_wrong, comparison.flips_to_right
     return Cell(f"{whole(worse)} / {whole(better)}", float(worse), f"of {counted(comparison.sample_count, 'sample')}")
+
+
+def _sustained_cell(row: Row) -> Cell:
+    """What is left of the speed under sustained load, and when the device began to throttle."""
+    cell = latency_cell(row.soak("sustained_burst"), 2)
+    onset = row.soak("time_to_throttle_secs")
+    return cell if onset.value is None else replace(cell, small=f"throttled after {number(onset.value)} s")
 
 
 def _validity_cell(row: Row) -> Cell:

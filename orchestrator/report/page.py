@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.results import ResultEnvelope
+from orchestrator.domain.states import Scenario
 from orchestrator.report import accuracy_charts, latency_charts, measured_tables, record_tables
 from orchestrator.report.conditions import conditions_of
 from orchestrator.report.findings import Finding, emulation, findings, summary
@@ -14,6 +15,8 @@ from orchestrator.report.panels import Look
 from orchestrator.report.reading import Matrix, is_measured, read_matrix
 from orchestrator.report.shell import Drawing, DrawnGroup, render_page
 from orchestrator.report.table import Table
+from orchestrator.report.thermal_page import draw_soaks, left_out_words
+from orchestrator.report.thermal_tables import soaks_table
 from orchestrator.report.words import clean, counted, listed, whole
 
 MAX_SPEC_CHARACTERS = 60_000
@@ -42,6 +45,8 @@ def render_report(report: ReportInput) -> str:
     look, drawing = Look(matrix), Drawing()
     models = [_model_section(matrix, look, drawing, model) for model in matrix.models]
     telemetry = drawing.draw(latency_charts.telemetry(matrix))
+    soaks = report.extras.soaks
+    soak_groups = draw_soaks(drawing, soaks)
     jobs = record_tables.jobs_table(matrix)
     left_out = max(0, len(jobs.rows) - MAX_JOB_ROWS)
     return render_page(
@@ -54,6 +59,9 @@ def render_report(report: ReportInput) -> str:
         findings=_by_level(findings(matrix)),
         emulation=emulation(matrix),
         models=models,
+        soaks=soaks_table(soaks),
+        soak_groups=soak_groups,
+        soaks_left_out=left_out_words(soaks),
         elsewhere=measured_tables.elsewhere_table(matrix),
         validity=record_tables.validity_table(matrix.results),
         unknown=_unknown(matrix.results),
@@ -79,7 +87,7 @@ def _model_section(matrix: Matrix, look: Look, drawing: Drawing, model: str) -> 
         stages=drawing.draw(latency_charts.stages(matrix, look, model)),
         places=measured_tables.places_table(matrix, model),
         matrix=measured_tables.matrix_table(matrix, model),
-        has_latency=measured_tables.asks_for_latency(matrix, model),
+        has_latency=measured_tables.asks_for(matrix, model, Scenario.LATENCY),
         slices=measured_tables.slices_table(matrix, model),
         timing=measured_tables.timing_table(matrix, model),
     )

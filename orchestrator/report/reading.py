@@ -125,11 +125,18 @@ class Row:
 
     def latency(self, name: str) -> Spread:
         """Return a metric of the latency jobs over their repeats; withheld for an emulated CPU, whatever the envelopes hold."""
+        return self._spread(name, Scenario.LATENCY)
+
+    def soak(self, name: str) -> Spread:
+        """Return a metric of the soaks over their repeats; withheld for an emulated CPU as latency is."""
+        return self._spread(name, Scenario.SOAK)
+
+    def _spread(self, name: str, scenario: Scenario) -> Spread:
         if self.place.times_withheld:
             return Spread(None, None, None, 0, WITHHELD)
-        jobs = self.measured(Scenario.LATENCY)
+        jobs = self.measured(scenario)
         if not jobs:
-            return Spread(None, None, None, 0, "no latency job of this cell was measured")
+            return Spread(None, None, None, 0, f"no {scenario} job of this cell was measured")
         metrics = [metric for job in jobs if (metric := job.metric(name)) is not None]
         values = [metric.value for metric in metrics if metric.value is not None]
         if not values:

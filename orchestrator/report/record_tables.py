@@ -114,7 +114,7 @@ def jobs_table(matrix: Matrix) -> Table:
         Column("Repeat", "", True),
         Column("Outcome"),
         Column("Validity"),
-        Column("Value", "accuracy, or p50 in ms", True),
+        Column("Value", "accuracy, p50 in ms, or sustained/burst", True),
         Column("Started (UTC)"),
     )
     rows = []
@@ -143,6 +143,8 @@ def _own_value(row: Row, result: ResultEnvelope) -> Cell:
     if result.job.scenario is Scenario.LATENCY:
         alone = replace(row, jobs=(result,), distributions=())
         return latency_cell(alone.latency("latency_ms.p50"))
+    if result.job.scenario is Scenario.SOAK:
+        return latency_cell(replace(row, jobs=(result,), distributions=()).soak("sustained_burst"), 2)
     metric = result.metric(row.quality.metric)
     if metric is None or metric.value is None:
         return absent(clean(metric.cause) if metric and metric.cause else "not measured")

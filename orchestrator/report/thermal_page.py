@@ -8,7 +8,7 @@ from orchestrator.domain.recipe import Reproduction
 from orchestrator.report.figure import FigureGroup
 from orchestrator.report.inputs import ThermalPanel
 from orchestrator.report.reproduction_chart import reproduction_group
-from orchestrator.report.shell import Drawing, render_page
+from orchestrator.report.shell import Drawing, DrawnGroup, render_page
 from orchestrator.report.thermal_charts import soak_group
 from orchestrator.report.thermal_overlay import overlay_group, scatter_group
 from orchestrator.report.thermal_tables import soaks_table
@@ -25,10 +25,21 @@ def thermal_groups(panels: Sequence[ThermalPanel], reproduction: Reproduction | 
     return [group for group in (*together, *alone) if group is not None]
 
 
+def draw_soaks(drawing: Drawing, panels: Sequence[ThermalPanel], reproduction: Reproduction | None = None) -> list[DrawnGroup]:
+    """Draw the figures of some soaks into a page."""
+    return [drawn for group in thermal_groups(panels, reproduction) if (drawn := drawing.draw(group)) is not None]
+
+
+def left_out_words(panels: Sequence[ThermalPanel]) -> str:
+    """Say how many soaks have no figure of their own."""
+    count = len(panels) - MOST_DRAWN
+    return f"{counted(count, 'further soak')} without a figure of {'its' if count == 1 else 'their'} own." if count > 0 else ""
+
+
 def render_thermal_page(panels: Sequence[ThermalPanel], title: str, reproduction: Reproduction | None = None) -> str:
     """Return one HTML page that loads nothing from anywhere. Pure: the same input gives the same text."""
     drawing = Drawing()
-    groups = [drawn for group in thermal_groups(panels, reproduction) if (drawn := drawing.draw(group)) is not None]
+    groups = draw_soaks(drawing, panels, reproduction)
     return render_page(
         "thermal.html",
         drawing,
@@ -37,7 +48,7 @@ def render_thermal_page(panels: Sequence[ThermalPanel], title: str, reproduction
         emulation=emulation_words(panels),
         soaks=soaks_table(panels),
         groups=groups,
-        left_out=_left_out_words(len(panels) - MOST_DRAWN),
+        left_out=left_out_words(panels),
     )
 
 
@@ -49,7 +60,3 @@ def emulation_words(panels: Sequence[ThermalPanel]) -> list[str]:
         "environment": "the CPU is this computer’s own, its surroundings (sensors, governor) are simulated.",
     }
     return [f"{device}: {meaning[kind]}" for device, kind in found]
-
-
-def _left_out_words(count: int) -> str:
-    return f"{counted(count, 'further soak')} without a figure of {'its' if count == 1 else 'their'} own." if count > 0 else ""

@@ -1,4 +1,4 @@
-"""Gathers what a report shows (results, distributions, comparisons, telemetry) and writes it as one HTML file."""
+"""Gathers what a report shows (results, distributions, comparisons, telemetry, soaks) and writes it as one HTML file."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from orchestrator.service.devices import untried_profiles
 from orchestrator.service.evidence import Evidence
 from orchestrator.service.export import write_atomically
 from orchestrator.service.pairwise import compare_across_places, compare_with_references
+from orchestrator.service.thermal_figures import experiment_panels
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session
 from orchestrator.store.results import load_envelopes
@@ -51,6 +52,7 @@ def gather(context: Context, experiment_id: str) -> ReportInput:
         latencies=tuple(latency_distributions(envelopes, context.artifacts)),
         comparisons=(*compare_with_references(envelopes, evidence), *compare_across_places(envelopes, evidence)),
         telemetry=tuple(telemetry_series(envelopes, context.artifacts)),
+        soaks=tuple(experiment_panels(context, envelopes)),
         spec_file=experiment.spec_file,
         spec_text=experiment.spec_text,
         untried_profiles=untried_profiles(),
