@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from typing import Optional, Sequence
 
@@ -80,9 +81,10 @@ class Started:
         return self.result()
 
     def close(self) -> None:
-        """End it if it still runs."""
+        """End it if it still runs, with what it started itself."""
         if self._process.poll() is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         os.close(self._output)

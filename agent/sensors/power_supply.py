@@ -76,8 +76,12 @@ class PowerSupply(Sensor):
                 errors[name] = f"first reading failed: {failure}"
         there = {name for name in _FILES if name in self._held or name in errors}
         readings = self._readings()
+        # Those boards tell their power themselves; a battery beside them is one of several supplies.
+        own_rails = board.is_tegra(self.context.host) or board.is_raspberry_pi(self.context.host)
         told = []
         for channel in _CHANNELS:
+            if own_rails and channel.name == "power.board_mw":
+                continue
             files = next((files for files in channel.files if there.issuperset(files)), None)
             if files is None or (channel.by_service and board.is_android(self.context.host)):
                 continue

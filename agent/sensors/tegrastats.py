@@ -99,6 +99,9 @@ class Tegrastats(Sensor):
         return channels
 
     def read_into(self, values: List[float], offset: int) -> None:
+        if not self._names:
+            values[offset] = MISSING
+            return
         self._drain()
         readings = parse_line(self._line) if self._age < _STALE_READINGS else {}
         self._age += 1
@@ -133,8 +136,9 @@ class Tegrastats(Sensor):
     def _first_line(self) -> str:
         end = time.monotonic() + _FIRST_LINE_SECS
         while not self._line:
-            if time.monotonic() > end:
-                raise OSError(f"tegrastats printed nothing in {_FIRST_LINE_SECS:g} s")
-            time.sleep(0.02)
+            ended = self._process is None or self._process.poll() is not None
             self._drain()
+            if not self._line and (ended or time.monotonic() > end):
+                raise OSError(f"tegrastats printed nothing {'and ended' if ended else f'in {_FIRST_LINE_SECS:g} s'}")
+            time.sleep(0.01)
         return self._line
