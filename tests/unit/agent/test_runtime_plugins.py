@@ -67,6 +67,16 @@ def test_a_package_of_the_environment_replaces_a_built_in_runtime_and_is_named_i
     assert "tflite" in runtimes.available()
 
 
+def test_the_package_of_the_manual_works(install: Install, device: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    source = page.split("```python\n")[1].split("```")[0]
+    install(source=source)
+    assert runtimes.available()["onnx"].package == "steady-onnx"
+    folder = device.job(unary("Identity", [1, 4]), np.zeros((3, 4), np.float32))
+    assert main(folder, device.root) == EXIT_COMPLETED
+
+
 def test_without_such_a_package_nothing_changes(device: Any) -> None:
     assert "runtime_plugins" not in environment_facts()
 
