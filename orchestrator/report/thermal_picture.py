@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from agent.errors import ConfigurationError
 from orchestrator.domain.recipe import Reproduction
 from orchestrator.report.figure import LIGHT, FigureGroup
 from orchestrator.report.inputs import ThermalPanel
@@ -16,6 +17,11 @@ from orchestrator.report.reproduction_chart import reproduction_group
 from orchestrator.report.thermal_charts import soak_group
 from orchestrator.report.thermal_overlay import overlay_group, scatter_group
 from orchestrator.report.thermal_page import emulation_words
+
+
+class NothingToDraw(ConfigurationError):
+    code = "nothing_to_draw"
+
 
 _WIDTH_PX = 1200
 _TEXT_PX = 13.0
@@ -29,7 +35,7 @@ _CAPTION_CHARACTERS = 165
 def render_thermal_png(panels: Sequence[ThermalPanel], title: str = "", reproduction: Reproduction | None = None) -> bytes:
     """Return a PNG, 2,400 pixels wide: one soak with its latency against temperature and clock, or several overlaid.
 
-    Raises ValueError when there is nothing to draw.
+    Raises :class:`NothingToDraw` without any soak.
     """
     several = overlay_group(panels)
     groups = [reproduction_group(reproduction) if reproduction is not None else None, several]
@@ -39,7 +45,7 @@ def render_thermal_png(panels: Sequence[ThermalPanel], title: str = "", reproduc
 
 def _picture(title: str, emulation: Sequence[str], groups: Sequence[FigureGroup]) -> bytes:
     if not groups:
-        raise ValueError("no soak to draw")
+        raise NothingToDraw("there is no soak to draw", "wait until one has ended: edgematrix watch")
     heads = [line for text in (title, *(f"EMULATED: {sentence}" for sentence in emulation)) if text for line in _wrapped(text)]
     height = 2 * _EDGE_PX + _LINE_PX * len(heads) + sum(_group_px(group) for group in groups)
     with sheet(_WIDTH_PX, height, _TEXT_PX, density=_SHARPNESS * DENSITY) as paper:

@@ -7,19 +7,20 @@ from collections.abc import Iterable, Iterator
 from orchestrator.analysis.thermal_run import lay_out
 from orchestrator.domain.results import ResultEnvelope
 from orchestrator.domain.states import Scenario
+from orchestrator.domain.thermal import ThermalStory
 from orchestrator.report.inputs import ThermalPanel
 from orchestrator.report.reduce_thermal import reduce_soak
 from orchestrator.service.context import Context
-from orchestrator.service.thermal import NoTrace, load_soak, tell_soak
+from orchestrator.service.thermal import LoadedSoak, NoTrace, load_soak, tell_soak
 
 
-def thermal_panels(context: Context, job_ids: Iterable[str], attempt: int | None = None) -> list[ThermalPanel]:
+def thermal_panels(context: Context, job_ids: Iterable[str]) -> list[ThermalPanel]:
     """Return what is drawn of soak jobs, one after the other: the traces of one lie in memory at a time.
 
     Raises :class:`orchestrator.service.thermal.NoSoak` for a job that is none and :class:`~orchestrator.service.thermal.NoTrace` for one
     that left nothing.
     """
-    return [_panel(context, job_id, attempt) for job_id in job_ids]
+    return [_told(load_soak(context, job_id)) for job_id in job_ids]
 
 
 def experiment_panels(context: Context, envelopes: Iterable[ResultEnvelope]) -> Iterator[ThermalPanel]:
@@ -27,14 +28,13 @@ def experiment_panels(context: Context, envelopes: Iterable[ResultEnvelope]) -> 
     for envelope in envelopes:
         if envelope.job.scenario is Scenario.SOAK:
             try:
-                yield _panel(context, envelope.job.id, None)
+                yield _told(load_soak(context, envelope.job.id))
             except NoTrace:
                 continue
 
 
-def _panel(context: Context, job_id: str, attempt: int | None) -> ThermalPanel:
-    run = load_soak(context, job_id, attempt)
-    story = tell_soak(context, run)
+def panel_of(run: LoadedSoak, story: ThermalStory) -> ThermalPanel:
+    """Return what is drawn of one attempt whose story has been told."""
     laid_out = lay_out(
         streams=run.streams, outcome=run.outcome, soak=run.soak, emulated=run.emulated, complete=run.complete, telemetry_hz=run.telemetry_hz
     )
@@ -46,3 +46,7 @@ def _panel(context: Context, job_id: str, attempt: int | None) -> ThermalPanel:
         emulated=run.emulated,
         repeat=run.envelope.job.repeat,
     )
+
+
+def _told(run: LoadedSoak) -> ThermalPanel:
+    return panel_of(run, tell_soak(run))
