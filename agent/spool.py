@@ -13,6 +13,7 @@ reader believes no size before it has checked it, so a hostile file raises :clas
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -226,16 +227,23 @@ def read_spool(source: Union[bytes, Path], expected_stream: Optional[str] = None
     """Read a whole spool; its columns are concatenated over all blocks.
 
     Raises :class:`SpoolDamaged` for anything a writer cannot have left behind, for another stream than the expected one, and for more than
-    ``max_rows`` rows. Takes about five times the file's size in memory: feed a :class:`SpoolParser` and handle block by block where that
-    is too much.
+    ``max_rows`` rows. Takes the size of the columns in memory and a block beside them: the rows of a file are counted first.
     """
     parser = SpoolParser(expected_stream, max_rows)
-    blocks: List[Columns] = []
+    columns: Columns = {}
     for piece in _pieces(source):
-        blocks += parser.feed(piece)
+        first = parser.row_count
+        for block in parser.feed(piece):
+            if not columns:
+                rows = min(_rows_ahead(source, parser.columns or []), max_rows)
+                columns = {name: np.empty((rows, *values.shape[1:]), values.dtype) for name, values in block.items()}
+            end = first + len(next(iter(block.values())))
+            for name, values in block.items():
+                columns[name][first:end] = values
+            first = end
     torn_bytes = parser.finish()
-    blocks = blocks or [parser.empty_columns()]
-    columns = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    # What was counted may end with a block whose values are torn.
+    columns = {name: values[: parser.row_count] for name, values in (columns or parser.empty_columns()).items()}
     return SpoolContents(parser.stream or "", columns, parser.block_count, torn_bytes, parser.format or 0)
 
 
@@ -262,6 +270,26 @@ def count_rows(path: Path) -> int:
                 return rows
             file.seek(length, os.SEEK_CUR)
             rows, sequence = rows + block_rows, sequence + 1
+
+
+def _rows_ahead(source: Union[bytes, Path], columns: Sequence[Tuple[str, str]]) -> int:
+    """Count the rows that a reader of the whole will find at most, from the block headers; it stops where the reader will complain."""
+    row_bytes = sum(4 if text == "<u8" else _dtype(text).itemsize for _, text in columns)
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        file.seek(_HEADER.size + _HEADER.unpack(file.read(_HEADER.size))[2])
+        found = 0
+        while True:
+            header = file.read(_BLOCK_HEADER_BYTES)
+            if len(header) < _BLOCK_HEADER_BYTES:
+                return found
+            length, _, _, rows = _BLOCK.unpack_from(header)
+            # A hostile file must not have us reserve more memory than its own size justifies.
+            if rows * row_bytes > length or file.tell() + length > size:
+                return found
+            file.seek(length, os.SEEK_CUR)
+            found += rows
 
 
 _REMEDY = "keep the file for inspection and repeat the attempt; check the device's storage when it happens again"
