@@ -11,6 +11,8 @@ class ExitCode(IntEnum):
     WRONG_INPUT = 2
     INFRASTRUCTURE = 3
     BUG = 4
+    NOT_REPRODUCED = 5
+    UNDETERMINED = 6
     INTERRUPTED = 130
 
 
