@@ -12,7 +12,7 @@ from orchestrator.report.words import ABSENT, fixed, number
 if TYPE_CHECKING:
     from orchestrator.domain.results import Reason
     from orchestrator.report.reading import Spread
-    from orchestrator.service.results import Problem, ResultRow
+    from orchestrator.service.results import Problem, ResultRow, SoakColumns
 
 LEVEL_STYLE = {"valid": "green", "semivalid": "yellow", "invalid": "bold red"}
 
@@ -84,6 +84,63 @@ def p50_cell(row: ResultRow, notes: Footnotes, beside: str) -> Text:
 
 def p90_cell(row: ResultRow, notes: Footnotes) -> Text:
     return _absent_latency(row, row.p90_ms, notes) if row.p90_ms.value is None else Text(number(row.p90_ms.value))
+
+
+def kept_cell(row: ResultRow, notes: Footnotes, beside: str) -> Text:
+    """The last window's rate as a part of the first one's."""
+    return _spread_cell(row.soak.sustained_burst, notes, beside) if row.soak else Text(ABSENT)
+
+
+def degradation_cell(row: ResultRow, notes: Footnotes, beside: str) -> Text:
+    return _spread_cell(row.soak.degradation_percent, notes, beside) if row.soak else Text(ABSENT)
+
+
+def throttle_cell(row: ResultRow, notes: Footnotes) -> Text:
+    """When it throttled and what showed it; of several repeats, how many did."""
+    soak = row.soak
+    if soak is None:
+        return Text(ABSENT)
+    if soak.throttled:
+        several = f", {soak.throttled} of {soak.told}" if soak.told > 1 else ""
+        signs = " / ".join(soak.throttle_signs)
+        return Text(f"after {number(soak.time_to_throttle_secs.value)} s{several}{f' ({signs})' if signs else ''}", style="yellow")
+    if soak.told:
+        return Text("not throttled")
+    return Text(f"unknown {notes.mark(soak.time_to_throttle_secs.cause)}" if soak.time_to_throttle_secs.cause else "unknown")
+
+
+def numbers_cell(row: ResultRow, notes: Footnotes) -> Text:
+    """Whether the probes gave other numbers under heat."""
+    if row.soak is None:
+        return Text(ABSENT)
+    changed = row.soak.changed_samples
+    if changed.value is None:
+        return Text(f"{ABSENT} {notes.mark(changed.cause)}" if changed.cause else ABSENT)
+    worst = changed.high or 0
+    return Text(f"CHANGED in {worst:.0f} samples", style="bold red") if worst else Text("stable", style="green")
+
+
+def soak_sentence(row: ResultRow, soak: SoakColumns) -> str:
+    """One row's soaks as a sentence, for below the table."""
+    if soak.throttled:
+        signs = " / ".join(soak.throttle_signs)
+        told = f"throttled after {number(soak.time_to_throttle_secs.value)} s{f', shown by the {signs}' if signs else ''}"
+        told += f" in {soak.throttled} of {soak.told} runs" if soak.told > 1 else ""
+    else:
+        told = "did not throttle" if soak.told else "whether it throttled is unknown"
+    if soak.sustained_burst.value is not None:
+        told += f"; {number(100 * soak.sustained_burst.value)} % of the first rate was left"
+    if soak.changed_samples.value is not None:
+        changed = soak.changed_samples.high or 0
+        told += f"; THE NUMBERS CHANGED with heat in {changed:.0f} probe samples" if changed else "; the numbers did not change"
+    return f"{row.variant} on {row.place}: {told}"
+
+
+def _spread_cell(spread: Spread, notes: Footnotes, beside: str) -> Text:
+    if spread.value is None:
+        return Text(f"{ABSENT} {notes.mark(spread.cause)}" if spread.cause else ABSENT)
+    text = number(spread.value)
+    return Text(f"{text}{beside}({number(spread.low)}–{number(spread.high)})" if spread.repeats > 1 else text)
 
 
 def _absent_latency(row: ResultRow, spread: Spread, notes: Footnotes) -> Text:

@@ -15,11 +15,16 @@ from rich.text import Text
 from orchestrator.cli.cells import (
     Footnotes,
     accuracy_cell,
+    degradation_cell,
     flips_cell,
+    kept_cell,
+    numbers_cell,
     p50_cell,
     p90_cell,
     percent,
     reason_texts,
+    soak_sentence,
+    throttle_cell,
     validity_cell,
     variant_cell,
 )
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.service.results import ExperimentTable, ResultRow
 
 #: Columns of words; all others hold numbers.
-WORDS = ("variant", "on", "validity", "against")
+WORDS = ("variant", "on", "throttled", "numbers", "validity", "against")
 
 _FINDING_MARK = {"red": "!!!", "amber": " ! "}
 _FINDING_STYLE = {"red": "bold red", "amber": "yellow"}
@@ -42,6 +47,9 @@ LEGEND = (
     "flips against the reference: − right there and wrong here, + wrong there and right here; "
     "latency end to end, median over repeats (their range)"
 )
+SOAK_LEGEND = "soaks: the last window against the first, by rate and by mean invoke time; median over repeats (their range)"
+#: Soaks that are told in a sentence; the others stand in the table.
+MOST_SOAKS = 6
 
 
 def print_experiment(table: ExperimentTable) -> None:
@@ -55,11 +63,16 @@ def print_experiment(table: ExperimentTable) -> None:
         )
     for model in dict.fromkeys(row.model for row in table.rows):
         parts += _model_parts([row for row in table.rows if row.model == model])
-    parts.append(Text(LEGEND, style="dim"))
+    scenarios = {scenario for row in table.rows for scenario in row.scenarios}
+    if scenarios & {"accuracy", "latency"}:
+        parts.append(Text(LEGEND, style="dim"))
+    if "soak" in scenarios:
+        parts.append(Text(SOAK_LEGEND, style="dim"))
     parts += _elsewhere_parts(table)
     unknown = dict.fromkeys(text for row in table.rows for text in row.unknown)
     if unknown:
         parts += [Text(""), Text(f"Unknown here: {'; '.join(unknown)}.", style="dim")]
+    parts += _soak_parts(table.rows)
     parts += _finding_parts(table.findings)
     print_result(Group(*parts))
 
@@ -67,7 +80,8 @@ def print_experiment(table: ExperimentTable) -> None:
 def _model_parts(rows: Sequence[ResultRow]) -> list[Any]:
     first = rows[0]
     notes = Footnotes()
-    title = Text(f"{first.model}  ({first.sample_count} samples; {_metric_words(first)})", style="bold")
+    metric = f"; {_metric_words(first)}" if any("accuracy" in row.scenarios for row in rows) else ""
+    title = Text(f"{first.model}  ({first.sample_count} samples{metric})", style="bold")
     return [Text(""), title, *_fitting_layout(rows, notes), *notes.lines()]
 
 
@@ -95,6 +109,11 @@ def _lay_out(rows: Sequence[ResultRow], notes: Footnotes, beside: str) -> tuple[
     if any("latency" in row.scenarios for row in rows):
         columns["p50 ms (repeats)"] = lambda row: p50_cell(row, notes, beside)
         columns["p90 ms"] = lambda row: p90_cell(row, notes)
+    if any("soak" in row.scenarios for row in rows):
+        columns["throttled"] = lambda row: throttle_cell(row, notes)
+        columns["sustained/burst"] = lambda row: kept_cell(row, notes, beside)
+        columns["degradation %"] = lambda row: degradation_cell(row, notes, beside)
+        columns["numbers"] = lambda row: numbers_cell(row, notes)
     columns["validity"] = lambda row: validity_cell(row, notes, reasons)
     return list(columns), [[cell(row) for cell in columns.values()] for row in rows]
 
@@ -152,6 +171,18 @@ def _elsewhere_parts(table: ExperimentTable) -> list[Any]:
         lines.append([Text(name + mark), Text(item.place), *against, percent(pair.bit_exact_share), percent(pair.agreement), Text(flips)])
     title = "The same file elsewhere, sample by sample" + (f", against {bases[0]}" if len(bases) == 1 else "")
     return [Text(""), Text(title, style="bold"), _grid(headers, lines), *notes.lines()]
+
+
+def _soak_parts(rows: Sequence[ResultRow]) -> list[Any]:
+    soaks = [(row, row.soak) for row in rows if row.soak is not None]
+    if not soaks:
+        return []
+    parts: list[Any] = [Text(""), Text("Heat", style="bold")]
+    for row, soak in soaks[:MOST_SOAKS]:
+        parts.append(Text(soak_sentence(row, soak)))
+    if len(soaks) > MOST_SOAKS:
+        parts.append(Text(f"and {len(soaks) - MOST_SOAKS} more rows"))
+    return [*parts, Text(f"next: edgematrix thermal show {soaks[0][1].job_ids[0]}")]
 
 
 def _finding_parts(findings: Sequence[Finding]) -> list[Any]:

@@ -20,6 +20,9 @@ from orchestrator.service.pairwise import compare_across_places, compare_with_re
 from orchestrator.store.database import read_session
 from orchestrator.store.results import load_envelopes
 
+#: The family of metrics that tell when each sign of throttling was first there; the rest of a name is the sign.
+THROTTLE_SIGNS = "throttle_sign_secs."
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -30,6 +33,22 @@ class Problem:
     code: str
     message: str
     remedy: str
+    job_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SoakColumns:
+    """What a row's soaks came to, over their repeats. ``throttled`` counts repeats that did, ``told`` those of which it is known;
+    ``throttle_signs`` are what showed it, the deciding one of each repeat. ``changed_samples`` are probe samples whose outputs changed.
+    """
+
+    sustained_burst: Spread
+    degradation_percent: Spread
+    time_to_throttle_secs: Spread
+    throttled: int
+    told: int
+    throttle_signs: tuple[str, ...]
+    changed_samples: Spread
     job_ids: tuple[str, ...]
 
 
@@ -68,6 +87,7 @@ class ResultRow:
     reference_place: str | None
     p50_ms: Spread
     p90_ms: Spread
+    soak: SoakColumns | None
     validity: str | None
     reasons: tuple[Reason, ...]
     unknown: tuple[str, ...]
@@ -177,6 +197,7 @@ def _row(row: Row, matrix: Matrix) -> ResultRow:
         reference_place=reference.place.label if reference is not None and not reference.place.matches(row.place) else None,
         p50_ms=row.latency("latency_ms.p50"),
         p90_ms=row.latency("latency_ms.p90"),
+        soak=_soak(row),
         validity=row.level.value if row.level else None,
         reasons=row.reasons,
         unknown=tuple(dict.fromkeys(text for job in row.jobs if job.validity for text in job.validity.unknown)),
@@ -187,6 +208,35 @@ def _row(row: Row, matrix: Matrix) -> ResultRow:
         scenarios=tuple(sorted({job.job.scenario.value for job in row.jobs})),
         measured_count=sum(map(is_measured, row.jobs)),
     )
+
+
+def _soak(row: Row) -> SoakColumns | None:
+    jobs = row.measured(Scenario.SOAK)
+    if not jobs:
+        return None
+    fractions = [metric.value for job in jobs if (metric := job.metric("throttled_fraction")) is not None and metric.value is not None]
+    return SoakColumns(
+        sustained_burst=row.soak("sustained_burst"),
+        degradation_percent=row.soak("degradation_percent"),
+        time_to_throttle_secs=row.soak("time_to_throttle_secs"),
+        throttled=sum(_value(job, "time_to_throttle_secs") is not None for job in jobs),
+        told=max(len(fractions), sum(_value(job, "time_to_throttle_secs") is not None for job in jobs)),
+        throttle_signs=tuple(dict.fromkeys(sign for job in jobs if (sign := _deciding_sign(job)))),
+        changed_samples=row.soak("probe_changed_samples"),
+        job_ids=tuple(job.job.id for job in jobs),
+    )
+
+
+def _value(job: ResultEnvelope, name: str) -> float | None:
+    metric = job.metric(name)
+    return metric.value if metric else None
+
+
+def _deciding_sign(job: ResultEnvelope) -> str | None:
+    """The sign of throttling that came when the onset is told."""
+    onset = _value(job, "time_to_throttle_secs")
+    named = (item for item in job.metrics if item.name.startswith(THROTTLE_SIGNS) and onset is not None and item.value == onset)
+    return next((item.name.removeprefix(THROTTLE_SIGNS) for item in named), None)
 
 
 def _deterministic(row: Row) -> bool | None:
