@@ -21,6 +21,7 @@ COMMANDS = {
     "list": ("list_experiments", "List experiments."),
     "show": ("show", "Show an experiment's table, or one job."),
     "compare": ("compare", "Compare two jobs, experiments or parts of them, sample by sample."),
+    "thermal": ("thermal", "Show and compare soaks, make recipes of them, and reproduce those."),
     "export": ("export", "Write results as JSON, CSV or Parquet."),
     "report": ("report", "Write an experiment's report as one HTML file."),
     "recompute": ("recompute", "Rebuild metrics from traces with this version's analysis."),
