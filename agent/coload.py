@@ -13,10 +13,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Callable, List, Sequence, Tuple
+from typing import IO, Callable, Iterable, List, Sequence, Tuple
 
+from agent.cpu_share import speed
 from agent.errors import RequestInvalid
-from agent.host import try_text
+from agent.host import HostFiles, try_text
 from agent.launch import resolved_command
 from agent.protocol import CoLoad
 
@@ -67,7 +68,7 @@ class CoLoadWorkers:
         MissingRuntime when there is no interpreter.
         """
         sizes = [0] * asked.cpu_workers + [copied_bytes()] * asked.memory_workers
-        self.cpus = spare_cpus(sorted(os.sched_getaffinity(0)), runner_threads, len(sizes))
+        self.cpus = spare_cpus(os.sched_getaffinity(0), runner_threads, len(sizes), HostFiles())
         self._workers: List[Tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         try:
             for number, size in enumerate(sizes):
@@ -102,10 +103,12 @@ class CoLoadWorkers:
         return lost
 
 
-def spare_cpus(usable: Sequence[int], runner_threads: int, workers: int) -> List[int]:
-    """Return a CPU for each worker: those that the runner's threads and the supervisor leave, in turn; none when nothing is left."""
-    # The supervisor holds the last CPU where it can: it shares it before the runner must.
-    free = list(usable[runner_threads:-1]) or list(usable[runner_threads:])
+def spare_cpus(usable: Iterable[int], runner_threads: int, workers: int, host: HostFiles) -> List[int]:
+    """Return a CPU for each worker, in turn: those that remain when each of the runner's threads has one of the fastest; none where nothing
+    remains. The supervisor's own is not among the ``usable`` when it holds one.
+    """
+    fastest_first = sorted(usable, key=lambda cpu: (speed(host, cpu), -cpu), reverse=True)
+    free = sorted(fastest_first[runner_threads:])
     return [free[number % len(free)] for number in range(workers)] if free else []
 
 

@@ -33,7 +33,7 @@ def divide(usable: Iterable[int], busy_threads: int, host: HostFiles) -> CpuShar
     cpus = sorted(usable)
     if busy_threads >= len(cpus):
         return CpuShare()
-    own = min(cpus, key=lambda cpu: (_speed(host, cpu), -cpu))
+    own = min(cpus, key=lambda cpu: (speed(host, cpu), -cpu))
     return CpuShare([own], [cpu for cpu in cpus if cpu != own])
 
 
@@ -58,7 +58,7 @@ def held(cpus: Iterable[int]) -> Iterator[bool]:
             hold(before)
 
 
-def _speed(host: HostFiles, cpu: int) -> Tuple[int, int]:
+def speed(host: HostFiles, cpu: int) -> Tuple[int, int]:
     """Return the kernel's own measure of a CPU's capacity where it has one, and its highest clock (kHz); 0 for what is unknown."""
     folder = host.sys / "devices" / "system" / "cpu" / f"cpu{cpu}"
     return try_int(folder / "cpu_capacity") or 0, try_int(folder / "cpufreq" / "cpuinfo_max_freq") or 0

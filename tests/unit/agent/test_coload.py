@@ -14,6 +14,7 @@ import pytest
 
 from agent.coload import CoLoadWorkers, copied_bytes, spare_cpus
 from agent.errors import RequestInvalid
+from agent.host import HostFiles
 from agent.protocol import CoLoad
 
 DEADLINE_SECS = 60.0
@@ -55,8 +56,8 @@ def _children() -> set[int]:
 @pytest.mark.parametrize(
     ("usable", "threads", "workers", "expected"),
     [
-        ([0, 1, 2, 3], 1, 2, [1, 2]),  # the last one is the supervisor's as long as there is another
-        ([0, 1, 2, 3], 1, 4, [1, 2, 1, 2]),
+        ([0, 1, 2, 3], 1, 2, [1, 2]),
+        ([0, 1, 2, 3], 1, 4, [1, 2, 3, 1]),
         ([0, 1, 2, 3], 3, 2, [3, 3]),
         ([0, 1], 1, 1, [1]),
         ([0, 1], 2, 1, []),
@@ -64,8 +65,18 @@ def _children() -> set[int]:
         ([0, 1, 2, 3], 1, 0, []),
     ],
 )
-def test_workers_keep_off_the_runners_cpus_where_one_is_free(usable: list[int], threads: int, workers: int, expected: list[int]) -> None:
-    assert spare_cpus(usable, threads, workers) == expected
+def test_workers_keep_off_the_runners_cpus_where_one_is_free(
+    tmp_path: Path, usable: list[int], threads: int, workers: int, expected: list[int]
+) -> None:
+    assert spare_cpus(usable, threads, workers, HostFiles(sys=tmp_path)) == expected
+
+
+def test_workers_leave_the_fast_cores_of_a_board_to_the_model(tmp_path: Path) -> None:
+    for cpu, capacity in enumerate((381, 381, 1024, 1024)):
+        folder = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}"
+        folder.mkdir(parents=True)
+        (folder / "cpu_capacity").write_text(f"{capacity}\n")
+    assert spare_cpus([0, 1, 2, 3], 2, 2, HostFiles(sys=tmp_path)) == [0, 1]
 
 
 def test_a_memory_worker_copies_more_than_the_largest_cache_holds(tmp_path: Path) -> None:
