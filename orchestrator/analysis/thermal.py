@@ -13,14 +13,17 @@ from orchestrator.analysis.thermal_clock import fastest_clock
 from orchestrator.analysis.thermal_energy import ExternalPower, energy_use, power_source
 from orchestrator.analysis.thermal_faults import find_events, find_gaps, find_sensor_faults
 from orchestrator.analysis.thermal_onset import find_throttling
+from orchestrator.analysis.thermal_predict import predict as predict
+from orchestrator.analysis.thermal_predict import predictions
 from orchestrator.analysis.thermal_probe import judge_probes
 from orchestrator.analysis.thermal_run import Series, SoakRun, lay_out
 from orchestrator.analysis.thermal_scalars import Findings, scalars
+from orchestrator.analysis.thermal_segments import fit_segments
 from orchestrator.analysis.thermal_windows import cut_windows, load_windows
 from orchestrator.domain.results import Metric
 from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Emulation
-from orchestrator.domain.thermal import ThermalFit, ThermalStory
+from orchestrator.domain.thermal import ThermalStory
 
 
 def tell(
@@ -52,7 +55,7 @@ def tell(
     energy = energy_use(run, power)
     ambient_c, ambient_source = _ambient(run)
     probe = judge_probes(run, control)
-    fits: tuple[ThermalFit, ...] = ()
+    fits = fit_segments(run, control_channel, control, throttling.onset, windows, power)
     found = Findings(run, windows, throttling, control, ambient_c, limit_c, clock, energy, fits, probe)
     numbers = scalars(found)
     by_name = {metric.name: metric.value for metric in numbers}
@@ -78,7 +81,7 @@ def tell(
         windows=() if emulated is Emulation.CPU else shown,
         scalars=numbers,
         fits=fits,
-        predictions=(),
+        predictions=predictions(fits, throttling.onset, ambient_c, limit_c),
         probe=probe,
         gaps=find_gaps(run, complete),
         sensor_faults=find_sensor_faults(run, control_channel, throttling.onset),

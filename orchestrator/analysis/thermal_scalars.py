@@ -144,7 +144,7 @@ def _fits(found: Findings) -> Iterator[Metric]:
         ("cooling_tau_secs", "cooling", "tau"),
     ):
         fit = next((fit for fit in found.fits if fit.segment == segment), None)
-        if fit is None or not fit.offered:
+        if fit is None or not fit.offered or fit.steady_c is None:
             yield _metric(name, None, fit.cause or "" if fit else f"there is no {segment} segment to fit")
             continue
         yield _estimate(name, fit.tau_secs[-1] if part == "tau" else fit.steady_c)

@@ -76,19 +76,19 @@ class ThermalFit(_Frozen):
 
     Only ``offered`` fits may be shown as results; of a refused one ``cause`` says why. ``tau_secs`` are the time constants, fastest first.
     T(t) = steady_c − Σ amplitude_i · e^(−t/τ_i), t from ``start_secs``. ``covariance`` is that of (ln τ_i, amplitude_i, steady_c), in this
-    order, autocorrelation of the residuals allowed for; empty where it could not be had.
+    order, autocorrelation of the residuals allowed for; empty unless offered. A segment that could not be fitted at all has no bodies.
     """
 
     segment: Literal["heating", "cooling"]
     channel: str
     start_secs: float
     end_secs: float
-    bodies: Literal[1, 2]
+    bodies: Literal[1, 2] | None
     tau_secs: tuple[Estimate, ...]
     amplitude_c: tuple[float, ...]
-    steady_c: Estimate
-    rmse_c: float
-    r_squared: float
+    steady_c: Estimate | None
+    rmse_c: float | None
+    r_squared: float | None
     offered: bool
     cause: str | None = None
     covariance: tuple[tuple[float, ...], ...] = ()
