@@ -6,11 +6,12 @@ at the latest, so a stop that is asked for is obeyed within one query or that ti
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -149,28 +150,19 @@ class _Soak:
         warmup_count, steady = 0, _Part(0, 0, _ASKED)
         pattern: Pattern = Rest()
         if self._prepare():
-            warmup_count = self._warm_up()
-        if not machine.should_stop():
-            co_load = machine.co_load()
-            try:
-                if co_load is not None:
-                    self._facts["co_load_cpus"] = co_load.cpus
-                    co_load.begin()
-                started_ns = machine.clock()
-                pattern = make_pattern(soak.pattern, started_ns, machine.control.read)
-                if self._prober is not None:
-                    self._prober.begin(started_ns)
-                steady = self._part("steady", pattern, soak.duration_secs, self._prober, started_ns=started_ns)
-            finally:
-                if co_load is not None:
-                    self._facts["co_load_lost"] = co_load.end()
-        return SoakResult(
-            warmup_count,
-            steady.answered,
-            steady.elapsed_ns,
-            steady.elapsed_ns >= soak.duration_secs * _SECOND_NS,
-            self._told(pattern, steady),
-        )
+            # Ready before the warm-up, so that nothing cools between that and the load.
+            with self._co_load() as co_load:
+                warmup_count = self._warm_up()
+                if not machine.should_stop():
+                    if co_load is not None:
+                        co_load.begin()
+                    started_ns = machine.clock()
+                    pattern = make_pattern(soak.pattern, started_ns, machine.control.read)
+                    if self._prober is not None:
+                        self._prober.begin(started_ns)
+                    steady = self._part("steady", pattern, soak.duration_secs, self._prober, started_ns=started_ns)
+        is_whole = steady.elapsed_ns >= soak.duration_secs * _SECOND_NS
+        return SoakResult(warmup_count, steady.answered, steady.elapsed_ns, is_whole, self._told(pattern, steady))
 
     def _prepare(self) -> bool:
         """Cold probes, rest and preconditioning; return whether to go on."""
@@ -189,6 +181,15 @@ class _Soak:
             self._facts["precondition_count"] = part.answered
             self._before_load(part)
         return not machine.should_stop()
+
+    @contextlib.contextmanager
+    def _co_load(self) -> Iterator[Optional[CoLoadWorkers]]:
+        workers = self._machine.co_load()
+        try:
+            yield workers
+        finally:
+            if workers is not None:
+                self._facts["co_load_cpus"], self._facts["co_load_lost"] = workers.cpus, workers.end()
 
     def _warm_up(self) -> int:
         load, machine = self._load, self._machine
