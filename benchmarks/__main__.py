@@ -1,6 +1,6 @@
 """``python -m benchmarks``: measure every figure, print the summary and write it into ``benchmarks/results/``.
 
-Run it from the orchestrator's environment on a machine that does nothing else; it takes about ten minutes. Exit code 0 when no bar was
+Run it from the orchestrator's environment on a machine that does nothing else; it takes about 25 minutes. Exit code 0 when no bar was
 missed (an undetermined one says so), 1 when one was or a figure could not be measured.
 """
 
