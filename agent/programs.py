@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from typing import Optional, Sequence
 
 MAX_OUTPUT_BYTES = 256 * 1024
@@ -48,7 +49,7 @@ class Started:
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._argv = list(argv)
-        self._output = os.memfd_create("edgematrix-output", os.MFD_CLOEXEC)
+        self._output = _memory_file()
         try:
             self._process = subprocess.Popen(
                 self._argv, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True
@@ -88,6 +89,14 @@ class Started:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         os.close(self._output)
+
+
+def _memory_file() -> int:
+    """Return the descriptor of a file without a name. Interpreters that were built for old systems do not know memfd_create."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("edgematrix-output", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 class Polled:
