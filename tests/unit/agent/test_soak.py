@@ -89,12 +89,24 @@ def test_probes_of_a_real_runtime_answer_alike_cold_and_loaded_and_tell_the_clas
     np.testing.assert_array_equal(queries["start_ns"][queries["phase"] == PHASES.index("probe")], probes["start_ns"])
 
 
-def test_probes_give_the_digests_of_the_accuracy_run(device: Any) -> None:
-    folder, _ = _soak(device)
-    accuracy = device.job(MODEL, INPUTS, name="accuracy.1")
-    assert main(accuracy, device.root) == EXIT_COMPLETED
-    probes, samples = _columns(folder, protocol.PROBES), _columns(accuracy, protocol.SAMPLES)
+@pytest.mark.parametrize("runtime", ["onnx", "tflite"])
+def test_probes_give_the_digests_of_the_accuracy_run(device: Any, runtime: str) -> None:
+    if not runtimes.available()[runtime].available:
+        pytest.skip(f"{runtime} is not here")
+    digits = Path(__file__).resolve().parents[3] / "examples" / "digits"
+    model = (digits / f"{runtime}_fp32.{runtime}").read_bytes()
+    with np.load(digits / "digits_test.npz") as data:
+        inputs = data["x"][:60]
+    soak = SoakSettings(0.3, idle_secs=0.0, probe=ProbeSettings(32, 0.05, 2))
+    soaked = device.job(model, inputs, name="soak.1", runtime=runtime, scenario="soak", load=LOAD, soak=soak)
+    scored = device.job(model, inputs, name="accuracy.1", runtime=runtime)
+    assert [main(folder, device.root) for folder in (soaked, scored)] == [EXIT_COMPLETED, EXIT_COMPLETED]
+    probes, samples = _columns(soaked, protocol.PROBES), _columns(scored, protocol.SAMPLES)
+    assert len(set(samples["digest"].tolist())) == 60
+    assert not probes["cold"].all()
     assert probes["digest"].tolist() == samples["digest"][probes["sample"]].tolist()
+    assert probes["top_class"].tolist() == samples["class_0"][probes["sample"]].tolist()
+    np.testing.assert_array_equal(probes["top_score"], samples["score_0"][probes["sample"]])
 
 
 @pytest.mark.parametrize("changes", [{"task": "tensor"}, {"task": "anomaly"}])
