@@ -51,8 +51,8 @@ def to_markdown(run: Run, now: datetime) -> str:
             f"# Heat, {now:%Y-%m-%d %H:%M} UTC: {'holds' if all(row.holds for row in run.rows) else 'FAILS'}",
             "",
             f"Commit {summary.commit()}; {run.seconds} s on {machine.get('cpu', {}).get('model', 'an unknown CPU')}.",
-            f"Plants with {run.pace}, in air of {AMBIENT_C:g} °C, once of {OTHER_AMBIENT_C:g} °C. The only random numbers are the heavy model's"
-            " inputs (seed 1).",
+            f"Plants with {run.pace}, in air of {AMBIENT_C:g} °C, once of {OTHER_AMBIENT_C:g} °C. The only random numbers are the heavy"
+            " model's inputs (seed 1).",
             f"{run.how}; everything else on the first core. Load average before {run.load_before}, after {run.load_after}.",
             "",
             "| proof | what | told | truth | bar | holds |",
