@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent import errors, protocol
 from orchestrator.dispatch.agent_package import AgentPackage
 from orchestrator.dispatch.push import PART_BYTES, PartedPush
 from orchestrator.transports import CommandResult, Transport
+
+_Message = TypeVar("_Message")
 
 _COMMAND_TIMEOUT_SECS = 30.0
 _SELF_TEST_TIMEOUT_SECS = 120.0
@@ -228,19 +230,9 @@ class DeviceAgent:
 
     def outcome(self, run: str) -> protocol.RunOutcome | None:
         """The outcome message, checked; None while there is none."""
-        path = self._path(protocol.JOBS_FOLDER, run, protocol.OUTCOME_FILE)
-        data = self.transport.read_from(path, 0, protocol.MAX_MESSAGE_BYTES + 1)
-        if data is None:
+        outcome = self._message(run, protocol.OUTCOME_FILE, protocol.RunOutcome)
+        if outcome is None:
             return None
-        try:
-            text = _storable(data)
-            json.loads(text, parse_int=_int64)
-            outcome = protocol.from_json(protocol.RunOutcome, text)
-            protocol.to_json(outcome)  # what cannot be written down again (not-a-number, nested without end) is refused here, once
-        except (ValueError, RecursionError, errors.RequestInvalid) as error:
-            raise errors.DeviceReplyInvalid(
-                f"the outcome of {run} is not one: {error}", "see the device's health: edgematrix device check"
-            ) from error
         if outcome.status not in protocol.OUTCOME_STATUSES or f"{outcome.job_id}.{outcome.attempt}" != run:
             raise errors.DeviceReplyInvalid(
                 f"the outcome in {run} belongs to {outcome.job_id[:80]}.{outcome.attempt} ({outcome.status[:20]})"
@@ -250,6 +242,29 @@ class DeviceAgent:
                 f"{run} was measured by another version of the agent ({outcome.agent_sha256[:12]})", "it is tried again with this one"
             )
         return outcome
+
+    def beginning(self, run: str) -> tuple[protocol.RunStart | None, protocol.RunnerStart | None]:
+        """What the supervisor and the runner of a run wrote when they began: all that a run leaves, beside its streams, that was lost."""
+        start = self._message(run, protocol.START_FILE, protocol.RunStart)
+        if start is not None and f"{start.job_id}.{start.attempt}" != run:
+            raise errors.DeviceReplyInvalid(f"the beginning in {run} belongs to {start.job_id[:80]}.{start.attempt}")
+        return start, self._message(run, protocol.RUNNER_START_FILE, protocol.RunnerStart)
+
+    def _message(self, run: str, file: str, kind: type[_Message]) -> _Message | None:
+        """A message in a run's folder, sized and checked; None when it is not there."""
+        data = self.transport.read_from(self._path(protocol.JOBS_FOLDER, run, file), 0, protocol.MAX_MESSAGE_BYTES + 1)
+        if data is None:
+            return None
+        try:
+            text = _storable(data)
+            json.loads(text, parse_int=_int64)
+            message = protocol.from_json(kind, text)
+            protocol.to_json(message)  # what cannot be written down again (not-a-number, nested without end) is refused here, once
+        except (ValueError, RecursionError, errors.RequestInvalid) as error:
+            raise errors.DeviceReplyInvalid(
+                f"the {file} of {run} is none: {error}", "see the device's health: edgematrix device check"
+            ) from error
+        return message
 
     def pull_stream(self, run: str, stream: str, target: Path, size_limit: int, part_bytes: int = PULL_BYTES) -> int:
         """Append what is new of a stream to ``target``; its size is the offset, so a broken link goes on where it stopped."""

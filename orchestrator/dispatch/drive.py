@@ -12,6 +12,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from agent.errors import DeviceUnreachable, EdgematrixError, InternalError, RunLost, storage_error
+from agent.protocol import RunStatus
 from orchestrator.dispatch.collect import collect
 from orchestrator.dispatch.device_agent import DeviceAgent, RunProgress
 from orchestrator.dispatch.gate import StartGateNotReached, gate_patience_secs
@@ -20,6 +21,7 @@ from orchestrator.dispatch.job_rows import END_PATIENCE_SECS, LOOK_AGAIN_MIN_SEC
 from orchestrator.dispatch.leases import LEASE_SECS, release_lease, renew_lease
 from orchestrator.dispatch.ledger import set_health
 from orchestrator.dispatch.measuring import remeasure_against_reference
+from orchestrator.dispatch.salvage import salvage, worth_keeping
 from orchestrator.dispatch.starting import settings_of, start, start_facts
 from orchestrator.dispatch.surroundings import reset_surroundings
 from orchestrator.domain.states import DeviceHealth, ErrorClass, JobOutcome, JobState
@@ -146,15 +148,22 @@ def _look(gateway: Gateway, held: Held) -> None:
         if status.state == "ended":
             return look_again(gateway, held, seen, 0.0)
         if status.state != "running":
-            raise RunLost(
-                f"{held.run} ended on {held.device.name} without an outcome (state {status.state})",
-                "its supervisor was killed or the device restarted; it is tried again",
-            )
+            raise _lost(held, status)
         changed_at = now
     record: dict[str, object] = {"mark": mark, "changed_at": changed_at, "fence": held.fence, "seen_at": now, **start_facts(seen)}
     if progress is not None:
         record |= {"phase": progress.phase, "done": progress.done, "total": progress.total, "seconds_left": progress.seconds_left}
     return look_again(gateway, held, record, _pause(progress))
+
+
+def _lost(held: Held, status: RunStatus) -> RunLost:
+    if status.restarted:
+        return RunLost(
+            f"{held.device.name} restarted while {held.run} ran on it",
+            "see its power supply and its kernel's last words; the run is tried again",
+        )
+    killed = "its supervisor was killed" if status.restarted is False else "its supervisor was killed or the device restarted"
+    return RunLost(f"{held.run} ended on {held.device.name} without an outcome (state {status.state})", f"{killed}; it is tried again")
 
 
 def _pause(progress: RunProgress | None) -> float:
@@ -168,7 +177,7 @@ def _pause(progress: RunProgress | None) -> float:
 
 
 def _collect(gateway: Gateway, held: Held) -> None:
-    outcome = collect(gateway, _agent(gateway, held), held.plan, held.job, held.device, held.environment, held.fence)
+    outcome = collect(gateway, _agent(gateway, held), held)
     if outcome is not None:
         held.job.state, held.job.outcome = JobState.FINISHED, outcome
         _let_go(gateway, held)
@@ -182,6 +191,8 @@ def _cancel(gateway: Gateway, held: Held) -> None:
         if status.state == "running":
             agent.cancel(held.run, held.fence)
             return look_again(gateway, held, dict(held.job.progress or {}), LOOK_AGAIN_MIN_SECS)
+        if status.state in ("ended", "lost"):
+            _keep_what_is_there(gateway, held, None)
     with open_session(gateway.engine) as session:
         end(session, held.job, held.device, held.fence, JobOutcome.CANCELED, None, gateway.clock())
     held.job.state = JobState.FINISHED
@@ -270,8 +281,29 @@ def _wait_for_link(gateway: Gateway, held: Held, error: EdgematrixError) -> bool
     return True
 
 
+def _keep_what_is_there(gateway: Gateway, held: Held, error: EdgematrixError | None) -> bool:
+    """Bring over what a soak has measured that is about to end without a result; False when its device is to be waited for meanwhile.
+
+    Whatever stands in the way but a link that may come back, and a store of ours: the end of the job does not wait for it.
+    """
+    if not worth_keeping(held) or isinstance(error, DeviceUnreachable) or not _still_ours(gateway, held):
+        return True
+    try:
+        salvage(gateway, _agent(gateway, held), held, error)
+    except (DatabaseBusy, DatabaseUnreachable, ArtifactsUnreachable):
+        raise
+    except Exception as failed:
+        if isinstance(failed, EdgematrixError) and _wait_for_link(gateway, held, failed):
+            return False
+        log.warning("could not keep what was measured", job=held.job.id, why=str(failed), exc_info=not isinstance(failed, EdgematrixError))
+    return True
+
+
 def _fail(gateway: Gateway, held: Held, error: EdgematrixError) -> None:
     """An infrastructure error is tried again on a device that proves healthy; any other error is the job's end."""
+    if not _keep_what_is_there(gateway, held, error):
+        # The next look finds the same failure again, and goes on from what was brought over.
+        return
     now = gateway.clock()
     log.warning("attempt failed", job=held.job.id, attempt=held.job.attempts, code=error.code, message=error.message)
     # Who waited at the gate in vain has waited as long as was asked, and the device is none the worse.

@@ -84,6 +84,12 @@ def start_facts(progress: dict[str, Any] | None) -> dict[str, Any]:
     return {name: progress[name] for name in START_FACTS if name in progress} if progress else {}
 
 
+def start_conditions(progress: dict[str, Any] | None) -> dict[str, Any]:
+    """The same as conditions of the run: ``start_gate`` and ``surroundings``, where there were such."""
+    facts = start_facts(progress)
+    return {{"gate": "start_gate"}.get(name, name): fact for name, fact in facts.items()}
+
+
 def _ready(gateway: Gateway, held: Held, agent: DeviceAgent) -> bool:
     """Set the surroundings once, and let the gate be met; False when the job is to be looked at again."""
     settings = settings_of(held)

@@ -29,6 +29,11 @@ def write_trace(columns: Mapping[str, Column]) -> bytes:
 
     Raises ValueError for columns of different lengths or of more than two dimensions.
     """
+    return bytes(_written(columns))
+
+
+def _written(columns: Mapping[str, Column]) -> memoryview:
+    """The Parquet file in the memory that it was written to: a large one is not copied."""
     table = pa.table({name: _to_arrow(name, column) for name, column in columns.items()})
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -40,13 +45,12 @@ def write_trace(columns: Mapping[str, Column]) -> bytes:
         write_statistics=False,
         **_encodings(table.schema),
     )
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return memoryview(sink.getvalue())
 
 
 def publish_trace(store: ArtifactStore, columns: Mapping[str, Column]) -> TraceInfo:
     """Write a trace into the store and return its name, to be made visible by :func:`orchestrator.store.results.insert_result`."""
-    ref = store.put_bytes(write_trace(columns), "trace")
+    ref = store.put_bytes(_written(columns), "trace")
     return TraceInfo(sha256=ref.sha256, size_bytes=ref.size_bytes, rows=len(next(iter(columns.values()), ())))
 
 
