@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from orchestrator.domain.states import Emulation, JobOutcome, Validity
+from orchestrator.domain.states import Emulation, JobOutcome, Scenario, Validity
 from orchestrator.report.causes import likely_cause, siblings
 from orchestrator.report.judgement import Change, change_of, changes_by, compared_row
 from orchestrator.report.node_placement import NodePlacement, worst_placement
@@ -26,6 +26,7 @@ class Finding:
 def findings(matrix: Matrix) -> list[Finding]:
     """Return what a reader must know first, worst first."""
     found = [_collapsed(matrix, row) for row in matrix.rows if change_of(row) is Change.COLLAPSED]
+    found += _numbers_changed(matrix) + _throttled(matrix)
     found += _worse(matrix) + _non_finite(matrix) + _fallbacks(matrix) + _doubts(matrix) + _not_measured(matrix) + _contradictions(matrix)
     order = {"red": 0, "amber": 1, "note": 2}
     return sorted(found, key=lambda finding: order[finding.level])
@@ -145,6 +146,32 @@ def _non_finite(matrix: Matrix) -> list[Finding]:
                 )
             )
     return found
+
+
+def _numbers_changed(matrix: Matrix) -> list[Finding]:
+    """One finding for each cell whose probe samples were answered otherwise when the device was hot."""
+    found = []
+    for row in matrix.rows:
+        changed = [metric.value for job in row.measured(Scenario.SOAK) if (metric := job.metric("probe_changed_samples")) and metric.value]
+        if changed:
+            text = f"{counted(int(max(changed)), 'probe sample')} gave other outputs than on the cold device"
+            text += f", in {len(changed)} of {counted(len(row.measured(Scenario.SOAK)), 'soak')}. Which and when stands under “Heat”."
+            found.append(Finding("red", f"The numbers of {row.name} change with heat on {row.place.label}", text))
+    return found
+
+
+def _throttled(matrix: Matrix) -> list[Finding]:
+    """One finding for all cells whose device slowed down under sustained load."""
+    texts = []
+    for row in matrix.rows:
+        onset, kept = row.soak("time_to_throttle_secs"), row.soak("sustained_burst")
+        if onset.value is not None:
+            left = f", sustained/burst {number(kept.value, 2)}" if kept.value is not None else ""
+            texts.append(f"{row.name} on {row.place.label} after {number(onset.value)}\u00a0s{left}")
+    if not texts:
+        return []
+    title = f"{counted(len(texts), 'cell')} throttled under sustained load"
+    return [Finding("amber", title, f"{listed(texts, 6)}.")]
 
 
 def _fallbacks(matrix: Matrix) -> list[Finding]:

@@ -205,6 +205,8 @@ def _means(series: Series | None, edges: FloatArray) -> FloatArray:
         within = series.value[: bounds[-1]]
         means[filled] = np.add.reduceat(within, bounds[filled]) / counts[filled]
     before = bounds[:-1] - 1
+    # A bin that a gap cuts holds readings of one end alone: their mean would be of another time than its queries.
+    means[2 * counts * _period(series) < np.diff(edges)] = np.nan
     fresh = (counts == 0) & (before >= 0)
     fresh[fresh] = edges[:-1][fresh] - series.secs[before[fresh]] <= 2 * _period(series)
     means[fresh] = series.value[before[fresh]]
