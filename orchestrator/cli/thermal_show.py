@@ -44,4 +44,4 @@ def show(
     if png or html:
         from orchestrator.service.thermal_figures import panel_of
 
-        write_figures([panel_of(run, story)], f"{run.envelope.variant.name} on {run.device}", png, html)
+        write_figures([panel_of(run, story)], f"Soak {run.job_id}", png, html)

@@ -115,7 +115,7 @@ def _fits(story: ThermalStory) -> Iterator[Text]:
 
 def _fit_words(fit: ThermalFit) -> str:
     what = f"{fit.segment} of {fit.channel}, {seconds(fit.start_secs)} to {seconds(fit.end_secs)}"
-    if not fit.offered:
+    if not fit.offered or fit.bodies is None or fit.steady_c is None:
         return f"{what}: no fit is offered: {clean(fit.cause or 'it is bad')}"
     taus = " and ".join(f"{number(tau.value)} s {interval(tau)}".strip() for tau in fit.tau_secs)
     steady = f"{fixed(fit.steady_c.value)} °C {interval(fit.steady_c)}".strip()
