@@ -63,6 +63,10 @@ class Sampler:
         self._flushed_ns = now_ns
         for sensor in sensors if hertz > 0 else ():
             found = sensor.probe()
+            if not found:
+                # Most kinds of boards are not this one: what found nothing is not asked again and again.
+                sensor.close()
+                continue
             period_ns = int(max(1 / hertz, sensor.min_period_secs) * 1e9)
             # A slow sensor tells about the time since it was opened, so its first reading comes one period later.
             due_ns = now_ns + period_ns if sensor.min_period_secs else now_ns
