@@ -20,6 +20,7 @@ from orchestrator.analysis.streams import Columns, checked_queries, checked_tele
 from orchestrator.analysis.telemetry import split_channels
 from orchestrator.analysis.thermal import story_metrics, tell
 from orchestrator.analysis.thermal_clock import clock_maxima
+from orchestrator.analysis.thermal_energy import ExternalPower
 from orchestrator.analysis.validity import Evidence, assess
 from orchestrator.domain.results import Metric, ValidityRecord
 from orchestrator.domain.soak import PlannedSoak
@@ -56,13 +57,15 @@ def compute(
     start_gate_c: tuple[float, float] | None = None,
     soak: PlannedSoak | None = None,
     limit_c: float | None = None,
+    external_power: ExternalPower | None = None,
 ) -> Measured:
     """Compute metrics and validity of one completed run.
 
     ``streams`` maps the names of ``agent.protocol.STREAMS`` to columns (arrays or a DataFrame); a missing stream is an empty one.
-    ``answers`` has ``label`` and one column per slice, ``sample_count`` rows. ``reference_outputs`` is the ``outputs`` stream of
-    the reference variant, for the tensor task. ``clock_offset_secs`` is the device's UTC less the orchestrator's. A soak needs its
-    settings; ``limit_c`` is where its device begins to slow down. Raises DeviceReplyInvalid when a stream breaks the protocol.
+    ``answers`` has ``label`` and one column per slice, ``sample_count`` rows. ``reference_outputs`` is the ``outputs`` stream of the
+    reference variant, for the tensor task. ``clock_offset_secs`` is the device's UTC less the orchestrator's. A soak needs its settings;
+    ``limit_c`` is where its device begins to slow down, ``external_power`` what a meter of its own measured. Raises DeviceReplyInvalid
+    when a stream breaks the protocol.
     """
     runner = outcome.runner or RunnerReport()
     queries = checked_queries(streams.get(QUERIES))
@@ -73,7 +76,7 @@ def compute(
     if scenario in (Scenario.LATENCY, Scenario.SOAK):
         metrics = [*common, *(_withheld(latency_metrics(summary)) if emulated is Emulation.CPU else latency_metrics(summary))]
         if scenario is Scenario.SOAK:
-            story = _story(soak, streams, outcome, limit_c, emulated, telemetry_hz)
+            story = _story(soak, streams, outcome, limit_c, emulated, telemetry_hz, external_power)
             metrics += story_metrics(story)
     else:
         answered = streams.get(SAMPLES)
@@ -134,6 +137,7 @@ def _story(
     limit_c: float | None,
     emulated: Emulation,
     telemetry_hz: float,
+    external_power: ExternalPower | None,
 ) -> ThermalStory:
     if soak is None:
         raise ValueError("a soak is measured with the settings it was planned with")
@@ -146,6 +150,7 @@ def _story(
         limit_c=limit_c,
         emulated=emulated,
         telemetry_hz=telemetry_hz,
+        external_power=external_power,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from orchestrator.analysis.metric_definition import Better as Better
 from orchestrator.analysis.metric_definition import MetricDefinition as MetricDefinition
-from orchestrator.analysis.soak_metric_names import SOAK_DEFINITIONS
+from orchestrator.analysis.soak_metric_names import SIGN_FAMILY, SOAK_DEFINITIONS
 from orchestrator.domain.states import Scenario, TaskKind
 
 #: Statistics of the four stages of a query, in the order in which they are printed.
@@ -104,6 +104,7 @@ METRICS = {definition.name: definition for definition in (*_DEFINITIONS, *SOAK_D
 FAMILIES = {
     family.name: family
     for family in (
+        SIGN_FAMILY,
         MetricDefinition(
             "accuracy.top",
             "fraction",

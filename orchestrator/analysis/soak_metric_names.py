@@ -34,3 +34,6 @@ _ROWS: tuple[tuple[str, str, Better, str], ...] = (
 )
 
 SOAK_DEFINITIONS = tuple(MetricDefinition(name, unit, better, Scenario.SOAK, meaning) for name, unit, better, meaning in _ROWS)
+
+#: One for each cause of which there was a sign (``orchestrator.domain.thermal.ThrottleCause``); the onset's is the one at its time.
+SIGN_FAMILY = MetricDefinition("throttle_sign_secs.", "s", "higher", Scenario.SOAK, "first time of one sign of throttling: its cause")

@@ -12,6 +12,7 @@ from orchestrator.analysis.streams import Columns
 from orchestrator.analysis.thermal_clock import fastest_clock
 from orchestrator.analysis.thermal_energy import ExternalPower, energy_use, power_source
 from orchestrator.analysis.thermal_faults import find_events, find_gaps, find_sensor_faults
+from orchestrator.analysis.thermal_limit import trip_point
 from orchestrator.analysis.thermal_onset import find_throttling
 from orchestrator.analysis.thermal_predict import predict as predict
 from orchestrator.analysis.thermal_predict import predictions
@@ -41,9 +42,9 @@ def tell(
 ) -> ThermalStory:
     """Tell what one attempt of a soak shows.
 
-    ``streams`` maps names of ``agent.protocol.STREAMS`` to columns; a missing one is empty. ``outcome`` may be one rebuilt from what a lost
-    run left; ``complete`` is then False. ``limit_c`` is the profile's throttling temperature. ``telemetry_hz`` 0: nothing was sampled.
-    Raises DeviceReplyInvalid when a stream breaks the protocol.
+    ``streams`` maps names of ``agent.protocol.STREAMS`` to columns; a missing one is empty. ``outcome`` may be one rebuilt from what a
+    lost run left; ``complete`` is then False. ``limit_c`` is the profile's throttling temperature; None: the zone's own trip point.
+    ``telemetry_hz`` 0: nothing was sampled. Raises DeviceReplyInvalid when a stream breaks the protocol.
     """
     run = lay_out(streams=streams, outcome=outcome, soak=soak, emulated=emulated, complete=complete, telemetry_hz=telemetry_hz)
     control_channel = _control_channel(run)
@@ -54,6 +55,7 @@ def tell(
     power = power_source(run, external_power)
     energy = energy_use(run, power)
     ambient_c, ambient_source = _ambient(run)
+    limit_c = limit_c if limit_c is not None else trip_point(outcome.conditions, control_channel)
     probe = judge_probes(run, control)
     fits = fit_segments(run, control_channel, control, throttling.onset, windows, power)
     found = Findings(run, windows, throttling, control, ambient_c, limit_c, clock, energy, fits, probe)

@@ -54,7 +54,7 @@ class Throttling:
 
 
 def find_throttling(run: SoakRun, windows: Windows, control: Series | None) -> Throttling:
-    """Look at every telltale; the earliest sign is the onset."""
+    """Look at every telltale; the earliest direct sign is the onset, latency where there is none."""
     telltales = list(_telltales(run))
     signs = [sign for telltale in telltales if (sign := _first_sign(telltale)) is not None]
     slow = _slow_windows(run, windows)
@@ -71,15 +71,20 @@ def find_throttling(run: SoakRun, windows: Windows, control: Series | None) -> T
         fraction = float(slow.mean())
     if not signs:
         return Throttling(False, _quiet_words(telltales, slow, contention), None, fraction)
-    # Latency is known to one window only: a sensor that speaks inside of the first slow one dates it better.
-    late = {ThrottleCause.LATENCY: windows.secs}
-    signs.sort(key=lambda sign: (sign.at_secs + late.get(sign.cause, 0.0), list(ThrottleCause).index(sign.cause)))
+    # Latency is known to one window only and has other causes, too: it decides alone, never against a direct sign.
+    signs.sort(key=lambda sign: (sign.cause is ThrottleCause.LATENCY, sign.at_secs, list(ThrottleCause).index(sign.cause)))
     first = signs[0]
-    celsius = control.at(first.at_secs) if control else None
+    celsius = _hottest_until(run, control, first.at_secs) if control else None
     heat = "" if celsius is None else f" at {celsius:.1f} °C"
     words = f"throttled after {first.at_secs:.1f} s{heat}: {first.words}"
     onset = Onset(at_secs=first.at_secs, cause=first.cause, words=words, temperature_c=celsius, signs=tuple(signs))
     return Throttling(True, words, onset, fraction)
+
+
+def _hottest_until(run: SoakRun, control: Series, moment: float) -> float | None:
+    """The temperature at which it throttled: when the sign is seen, a fast die may have begun to cool already."""
+    before = control.between(moment - 2.5 * min(run.period, 1.0), moment).value
+    return float(before.max()) if before.size else control.at(moment)
 
 
 def _telltales(run: SoakRun) -> Iterator[Telltale]:

@@ -25,10 +25,15 @@ _LONGEST_TAUS = 12.0
 def predict(story: ThermalStory, ambient_c: float, limit_c: float | None = None) -> LimitPrediction | None:
     """Predict when the control temperature reaches a limit at another ambient, at the same power from a device at rest there.
 
-    The limit is the one given, else the temperature at which this soak throttled, else the profile's. None without an offered heating
-    fit, a known ambient or a limit.
+    The limit is the one given, else the temperature at which this soak throttled, else the profile's or the zone's trip point. None
+    without an offered heating fit, a known ambient or a limit.
     """
     return _predicted(story.fits, story.onset, story.ambient_c, ambient_c, limit_c, story.limit_c)
+
+
+def predict_from(fit: ThermalFit, own_ambient_c: float, ambient_c: float, limit_c: float) -> LimitPrediction | None:
+    """As :func:`predict`, from a fit alone, as a recipe holds it."""
+    return _predicted((fit,), None, own_ambient_c, ambient_c, limit_c, None)
 
 
 def predictions(
@@ -51,7 +56,7 @@ def _predicted(
 ) -> LimitPrediction | None:
     fit = next((fit for fit in fits if fit.segment == "heating" and fit.offered), None)
     if limit_c is None:
-        limit_c = onset.temperature_c if onset is not None and onset.temperature_c is not None else profile_limit_c
+        limit_c = _throttling_level(fit, onset, profile_limit_c)
     if fit is None or fit.steady_c is None or own_ambient_c is None or limit_c is None:
         return None
     shift = ambient_c - own_ambient_c
@@ -66,6 +71,17 @@ def _predicted(
     return LimitPrediction(
         ambient_c=ambient_c, limit_c=limit_c, steady_c=steady_c, reaches=at_secs is not None, at_secs=at_secs, words=words
     )
+
+
+def _throttling_level(fit: ThermalFit | None, onset: Onset | None, profile_limit_c: float | None) -> float | None:
+    """Where it throttled, by the fitted curve: a reading is late and rounded, the curve is neither."""
+    if onset is None:
+        return profile_limit_c
+    if fit is None or fit.steady_c is None:
+        return onset.temperature_c
+    moment = np.array([max(onset.at_secs - fit.start_secs, 0.0)])
+    taus, amplitudes = np.array([[tau.value for tau in fit.tau_secs]]), np.array([fit.amplitude_c])
+    return float(temperature_at(moment, taus, amplitudes, np.array([fit.steady_c.value]))[0, 0])
 
 
 def _reached(fit: ThermalFit, level_c: float) -> Estimate | None:

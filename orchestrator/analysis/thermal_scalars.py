@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.analysis.soak_metric_names import SOAK_DEFINITIONS
+from orchestrator.analysis.soak_metric_names import SIGN_FAMILY, SOAK_DEFINITIONS
 from orchestrator.analysis.thermal_clock import LoadClock, mean_ratio
 from orchestrator.analysis.thermal_energy import EnergyUse
 from orchestrator.analysis.thermal_onset import Throttling
@@ -41,7 +41,7 @@ class Findings:
 
 
 def scalars(found: Findings) -> tuple[Metric, ...]:
-    """Return every metric of a soak, in the order of SOAK_DEFINITIONS."""
+    """Return every metric of a soak, in the order of SOAK_DEFINITIONS, and the time of each sign of throttling, the deciding one first."""
     metrics = {
         metric.name: metric
         for part in (_throughput(found), _throttling(found), _cpu(found), _temperatures(found), _energy(found), _fits(found), _rest(found))
@@ -52,7 +52,7 @@ def scalars(found: Findings) -> tuple[Metric, ...]:
             name: metric if name in _TRUE_UNDER_EMULATION else Metric(name=name, value=None, unit=metric.unit, cause=_WITHHELD)
             for name, metric in metrics.items()
         }
-    return tuple(metrics[definition.name] for definition in SOAK_DEFINITIONS)
+    return (*(metrics[definition.name] for definition in SOAK_DEFINITIONS), *_signs(found))
 
 
 def granted_cores(series: Series | None, start: float, end: float) -> float | None:
@@ -96,6 +96,16 @@ def _throttling(found: Findings) -> Iterator[Metric]:
     yield _metric("throttled_fraction", found.throttling.fraction, found.throttling.words)
     ratio = mean_ratio(found.clock, 0.0, found.run.steady_secs) if found.clock else None
     yield _metric("clock_ratio", ratio, "this device shows no CPU clock")
+
+
+def _signs(found: Findings) -> Iterator[Metric]:
+    if found.throttling.onset is None or found.run.emulated is Emulation.CPU:
+        return
+    first: dict[str, float] = {}
+    for sign in found.throttling.onset.signs:
+        first.setdefault(sign.cause.value, sign.at_secs)
+    for cause, at_secs in first.items():
+        yield Metric(name=f"{SIGN_FAMILY.name}{cause}", value=at_secs, unit=SIGN_FAMILY.unit)
 
 
 def _cpu(found: Findings) -> Iterator[Metric]:

@@ -62,7 +62,7 @@ class ThrottleSign(_Frozen):
 
 
 class Onset(_Frozen):
-    """Time to throttle: the earliest sign, with all others beside it, and the control temperature then."""
+    """Time to throttle: the earliest direct sign (latency where there is none), first of ``signs``, and the control temperature then."""
 
     at_secs: float
     cause: ThrottleCause
