@@ -15,6 +15,7 @@ from agent.errors import EdgematrixError
 from agent.protocol import RunOutcome
 from orchestrator.analysis.evaluators import REFERENCE_ABSENT
 from orchestrator.analysis.measure import ANALYSIS_VERSION, Measured, compute
+from orchestrator.analysis.thermal_energy import ExternalPower
 from orchestrator.dispatch.profiles import load_profile
 from orchestrator.dispatch.request import telemetry_hz
 from orchestrator.domain.plan import Plan
@@ -22,6 +23,7 @@ from orchestrator.domain.states import Emulation, JobOutcome, Scenario, TaskKind
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
+from orchestrator.store.imported import POWER, latest_import
 from orchestrator.store.results import replace_metrics
 from orchestrator.store.tables import Attempt, Device, Job, MetricRow, Result
 from orchestrator.store.traces import read_trace
@@ -55,7 +57,18 @@ def measure_streams(
         start_gate_c=None if gate is None else (gate.temperature_c - gate.tolerance_c, gate.temperature_c + gate.tolerance_c),
         soak=settings.soak,
         limit_c=limit_of(device.profile),
+        external_power=external_power(engine, artifacts, job.id, attempt.number) if settings.soak is not None else None,
     )
+
+
+def external_power(engine: Engine, artifacts: ArtifactStore, job_id: str, attempt: int) -> ExternalPower | None:
+    """The power that a meter of its own measured beside an attempt, where somebody attached its trace."""
+    with read_session(engine) as session:
+        found = latest_import(session, job_id, attempt, POWER)
+    if found is None:
+        return None
+    columns = read_trace(artifacts, found.sha256)
+    return ExternalPower(time_ns=columns["time_ns"], power_mw=columns["power_mw"], source=found.source)
 
 
 def limit_of(profile: str) -> float | None:

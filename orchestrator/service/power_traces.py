@@ -16,9 +16,10 @@ from orchestrator.domain.thermal import ThermalStory
 from orchestrator.service.context import Context
 from orchestrator.service.power_alignment import Alignment, AlignmentFailed, align_by_clock, align_by_marker
 from orchestrator.service.power_csv import Mapping, MeterTrace, read_power_csv
-from orchestrator.service.thermal import POWER, LoadedSoak, load_soak, story
+from orchestrator.service.thermal import LoadedSoak, load_soak, story
 from orchestrator.store.artifacts import ArtifactRef, record_artifacts
 from orchestrator.store.database import session as open_session
+from orchestrator.store.imported import POWER
 from orchestrator.store.tables import ImportedTrace
 from orchestrator.store.traces import publish_trace
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from sqlmodel import col, select
 
 from agent import protocol
@@ -14,7 +12,7 @@ from agent.errors import ConfigurationError
 from agent.protocol import RunOutcome
 from orchestrator.analysis.thermal import tell
 from orchestrator.analysis.thermal_energy import ExternalPower
-from orchestrator.dispatch.measuring import Streams, limit_of, load_streams
+from orchestrator.dispatch.measuring import Streams, external_power, limit_of, load_streams
 from orchestrator.domain.plan import Plan
 from orchestrator.domain.results import ErrorInfo, ResultEnvelope
 from orchestrator.domain.soak import PlannedSoak
@@ -24,11 +22,9 @@ from orchestrator.service import selection
 from orchestrator.service.context import Context
 from orchestrator.service.experiments import UnknownExperiment
 from orchestrator.store.database import read_session
+from orchestrator.store.imported import POWER, latest_import
 from orchestrator.store.results import AttemptRecord, load_attempts, load_envelopes
 from orchestrator.store.tables import Experiment, ImportedTrace, Job
-from orchestrator.store.traces import read_trace
-
-POWER = "power"
 
 
 class NoSoak(ConfigurationError):
@@ -130,12 +126,7 @@ def load_soak(context: Context, job_id: str, attempt: int | None = None) -> Load
         records = load_attempts(opened, job_id)
         plan = Plan.model_validate(opened.get_one(Experiment, envelope.experiment.id).plan)
         chosen = _choose(envelope, records, attempt)
-        imported = opened.exec(
-            select(ImportedTrace)
-            .where(col(ImportedTrace.job_id) == job_id, col(ImportedTrace.attempt) == chosen.number, col(ImportedTrace.kind) == POWER)
-            .order_by(col(ImportedTrace.id).desc())
-            .limit(1)
-        ).first()
+        imported = latest_import(opened, job_id, chosen.number, POWER)
     soak = plan.scenarios[Scenario.SOAK].soak
     assert soak is not None  # a soak was planned with its settings
     assert chosen.outcome_message is not None  # _choose has looked
@@ -149,7 +140,7 @@ def load_soak(context: Context, job_id: str, attempt: int | None = None) -> Load
         streams=load_streams(context.artifacts, chosen.traces),
         limit_c=limit_of(envelope.device.profile) if envelope.device else None,
         power=imported,
-        external_power=_external_power(context, imported),
+        external_power=external_power(context.engine, context.artifacts, job_id, chosen.number),
     )
 
 
@@ -207,10 +198,3 @@ def _line(record: AttemptRecord) -> AttemptLine:
     if error is not None:
         told = ErrorInfo(error_class=error["class"], code=error["code"], message=error["message"], remedy=error.get("remedy", ""))
     return AttemptLine(record.number, record.status or "open", _left_something(record), record.complete, told)
-
-
-def _external_power(context: Context, imported: ImportedTrace | None) -> ExternalPower | None:
-    if imported is None:
-        return None
-    columns: dict[str, np.ndarray[Any, Any]] = read_trace(context.artifacts, imported.sha256)
-    return ExternalPower(time_ns=columns["time_ns"], power_mw=columns["power_mw"], source=imported.source)
