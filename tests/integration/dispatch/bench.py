@@ -99,6 +99,18 @@ class Bench:
         self.experiment = submission.submit(self.context, spec).experiment_id
         return f"{self.experiment}-000001"
 
+    def submit_soak(self, limits: dict[str, Any] | None = None, **soak: Any) -> str:
+        """A soak of the digits with short parts; ``soak`` changes it."""
+        asked = {"duration_secs": 30, "window_secs": 1, "idle_secs": 0, "cooldown": {"secs": 0}, "probe": {"every_secs": 0.5}} | soak
+        spec = write_spec(
+            self.context.settings.home,
+            [variant("fp32", DIGITS / "onnx_fp32.onnx")],
+            scenarios={"soak": asked},
+            limits={"timeout_secs": 60, "max_attempts": 1} | (limits or {}),
+        )
+        self.experiment = submission.submit(self.context, spec).experiment_id
+        return f"{self.experiment}-000001"
+
     def tick(self) -> list[tuple[str, int]]:
         """One tick of the scheduler; return what it nudges. A check that it asks for is made at once."""
         nudges: list[tuple[str, int]] = []
