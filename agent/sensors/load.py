@@ -179,7 +179,8 @@ class Pressure(_Counters):
 
 class ControlGroup(_Counters):
     """``cgroup.cpu_secs``, CPU time granted to the agent's own control group, and ``cgroup.throttled_secs``, how long it stood still
-    because its quota was used up. Where the group's own path is not visible (a container), the top of what is visible is the group.
+    because its quota was used up. Where the group's own path is not visible (a container), the top of what is visible is the group. An
+    agent in no group of its own has neither channel: the counters would be the whole machine's.
     """
 
     def find(self) -> List[Tuple[SensorInfo, Path, bytes, float]]:
@@ -193,11 +194,9 @@ class ControlGroup(_Counters):
         found: Dict[str, Tuple[SensorInfo, Path, bytes, float]] = {}
         for name, folder, file, before, factor in candidates:
             text = try_text(folder / file) if folder is not None and name not in found else None
-            if folder is None or text is None or before not in text.encode():
+            if folder is None or text is None or before not in text.encode() or _is_whole_machine(folder):
                 continue
-            caution = "the group is the whole machine's" if _is_top_of_all(folder) and name == "cgroup.cpu_secs" else None
-            info = SensorInfo(name, "s", str(folder / file), quantity="counter", caution=caution)
-            found[name] = (info, folder / file, before, factor)
+            found[name] = (SensorInfo(name, "s", str(folder / file), quantity="counter"), folder / file, before, factor)
         return list(found.values())
 
 
@@ -222,8 +221,10 @@ def own_groups(host: HostFiles) -> Tuple[Optional[Path], Optional[Path], Optiona
     )
 
 
-def _is_top_of_all(folder: Path) -> bool:
-    """Version 1 has a release_agent at the top alone; version 2 has everywhere but at the top a cgroup.type."""
+def _is_whole_machine(folder: Path) -> bool:
+    """Say whether this is the top of the kernel's hierarchy, which is not the top of what a container sees: version 1 has a
+    release_agent there alone, version 2 a cgroup.type everywhere else.
+    """
     return (folder / "release_agent").exists() or ((folder / "cgroup.controllers").exists() and not (folder / "cgroup.type").exists())
 
 

@@ -255,16 +255,25 @@ def test_version_2_hidden_behind_a_namespace_is_found_at_its_top(tmp_path: Path)
     assert read(ControlGroup(board.context())) == {"cgroup.cpu_secs": 1.5, "cgroup.throttled_secs": 0.25}
 
 
-def test_a_group_that_is_the_whole_machines_says_so(tmp_path: Path) -> None:
+def test_the_whole_machines_group_is_nobodys_own(tmp_path: Path) -> None:
     board = Board(tmp_path)
     board.write("proc/self/cgroup", "0::/\n")
     board.write("sys/fs/cgroup/cpu.stat", V2_STAT)
     board.write("sys/fs/cgroup/cgroup.controllers", "cpu io\n")
-    cautions = {channel.name: channel.caution for channel in ControlGroup(board.context()).probe()}
-    assert "whole machine" in (cautions["cgroup.cpu_secs"] or "")
+    assert read(ControlGroup(board.context())) == {}
     board.write("sys/fs/cgroup/cgroup.type", "domain\n")
-    cautions = {channel.name: channel.caution for channel in ControlGroup(board.context()).probe()}
-    assert cautions["cgroup.cpu_secs"] is None
+    assert read(ControlGroup(board.context()))["cgroup.cpu_secs"] == 1.5, "the top that a container sees is its own group"
+
+
+def test_the_whole_machines_group_of_version_1_is_nobodys_own_either(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.write("proc/self/cgroup", "2:cpuacct:/\n1:cpu:/\n0::/user.slice\n")
+    for controller, file, text in (("cpu", "cpu.stat", V1_STAT), ("cpuacct", "cpuacct.usage", "890595106\n")):
+        board.write(f"sys/fs/cgroup/{controller}/{file}", text)
+        board.write(f"sys/fs/cgroup/{controller}/release_agent", "\n")
+    assert read(ControlGroup(board.context())) == {}
+    board.write("sys/fs/cgroup/unified/user.slice/cpu.stat", "usage_usec 1500000\n")
+    assert read(ControlGroup(board.context())) == {"cgroup.cpu_secs": 1.5}, "version 2 beside it knows the group"
 
 
 def test_the_runners_cpu_time_counts_all_of_its_threads() -> None:
