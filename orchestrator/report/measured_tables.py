@@ -219,9 +219,9 @@ def _flips_cell(row: Row) -> Cell:
 
 def _sustained_cell(row: Row) -> Cell:
     """What is left of the speed under sustained load, and when the device began to throttle."""
-    cell = latency_cell(row.soak("sustained_burst"), 2)
-    onset = row.soak("time_to_throttle_secs")
-    return cell if onset.value is None else replace(cell, small=f"throttled after {number(onset.value)} s")
+    kept, onset = row.soak("sustained_burst"), row.soak("time_to_throttle_secs")
+    small = f"throttled after {number(onset.value)} s" if onset.value is not None else ""
+    return replace(latency_cell(kept), text=fixed(kept.value, 2), small=small)
 
 
 def _validity_cell(row: Row) -> Cell:

@@ -34,6 +34,7 @@ class ModelSection:
     stages: DrawnGroup | None
     places: Table | None
     matrix: Table
+    has_accuracy: bool
     has_latency: bool
     slices: Table
     timing: Table
@@ -87,6 +88,7 @@ def _model_section(matrix: Matrix, look: Look, drawing: Drawing, model: str) -> 
         stages=drawing.draw(latency_charts.stages(matrix, look, model)),
         places=measured_tables.places_table(matrix, model),
         matrix=measured_tables.matrix_table(matrix, model),
+        has_accuracy=measured_tables.asks_for(matrix, model, Scenario.ACCURACY),
         has_latency=measured_tables.asks_for(matrix, model, Scenario.LATENCY),
         slices=measured_tables.slices_table(matrix, model),
         timing=measured_tables.timing_table(matrix, model),

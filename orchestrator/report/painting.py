@@ -88,8 +88,8 @@ def paint(on: Sheet, figure: Figure | Stack, left_px: float = 0.0, top_px: float
     margin_px = max(_margin_px(item, on.text_px) for item in figures)
     plot_px = width_px - margin_px - _RIGHT_PX
     if isinstance(figure, Figure):
-        axes = on.axes(left_px + margin_px, top_px + _TOP_PX, plot_px, figure.height_px - _TOP_PX - _BOTTOM_PX)
-        _fill(on, axes, figure, plot_px, figure.height_px - _TOP_PX - _BOTTOM_PX)
+        height_px = figure.height_px - _TOP_PX - _BOTTOM_PX
+        _fill(on, on.axes(left_px + margin_px, top_px + _TOP_PX, plot_px, height_px), figure, plot_px, height_px)
         return
     for item in figures:
         _head(on, item, left_px + margin_px, top_px + STACK_HEADING_PX / 2)

@@ -18,9 +18,9 @@ from orchestrator.domain.thermal import ThermalStory
 from orchestrator.report.inputs import LatencyBins, SeriesLine, ThermalSeries, WindowLines
 from orchestrator.report.thermal_states import states_of
 
-LATENCY_BINS = 240
-CHANNEL_POINTS = 240
-MOST_WINDOWS = 200
+LATENCY_BINS = 180
+CHANNEL_POINTS = 160
+MOST_WINDOWS = 160
 MOST_TEMPERATURES = 4
 MOST_CLOCKS = 3
 MOST_POWERS = 3
@@ -44,11 +44,12 @@ def reduce_soak(story: ThermalStory, run: SoakRun) -> ThermalSeries:
     powers = _chosen(run.named("power."), MOST_POWERS, story, first=("power.board_mw",))
     candidates = len([name for name in run.channels if name.startswith(("thermal.", "hwmon.", "ambient.")) and name.endswith("_c")])
     latency = None if withheld else bin_latency(run, run.channels.get(story.control_channel or ""), next(iter(clocks.values()), None))
+    phases = _phases(run)
     ends = [series.secs[index] for series in temperatures.values() for index in (0, -1)]
     return ThermalSeries(
         start_s=_short(min([0.0, run.load_start, *(run.rest or ()), *ends])),
-        end_s=_short(max([run.steady_secs, run.last_query_end, *ends])),
-        phases=_phases(run),
+        end_s=_short(max([run.steady_secs, run.last_query_end, *ends, *(end for _, _, end in phases)])),
+        phases=phases,
         temperatures=_lines(temperatures, run, "°C"),
         clocks=_lines(clocks, run, "kHz"),
         powers=_lines(powers, run, "mW") or _power_of_windows(story),

@@ -16,6 +16,7 @@ _TEXT_PX = 9.0
 #: Size and family of texts come from the page's style sheet. Groups carry nothing once their identifiers, which could clash, are gone.
 _WHOLE_FILE = re.compile(r"\A.*?(?=<svg)|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", re.DOTALL)
 _OPENING = re.compile(r'<svg[^>]*?( viewBox="[^"]*")[^>]*>')
+_TAG = re.compile(r"<[^>]*>")
 _NUMBERS = re.compile(r"(?<=[\d ,\"(-])(\d+\.\d)\d+(?=[ ,\")])")
 _NOISE = re.compile(
     r"<g(?: id=\"[^\"]*\")?\s*/?>|</g>|<defs>\s*</defs>"
@@ -38,6 +39,6 @@ def _embedded(document: str) -> str:
     """Strip what a whole file needs and a page does not: prologue, metadata, styles for every element, empty groups, digits nobody sees."""
     text = _WHOLE_FILE.sub("", document)
     text = _OPENING.sub(r"<svg\1>", text)
-    text = _NUMBERS.sub(r"\1", text)
+    text = _TAG.sub(lambda tag: _NUMBERS.sub(r"\1", tag[0]), text)
     text = _NOISE.sub("", text)
     return _GAPS.sub(" ", text).replace("> <", "><").strip()

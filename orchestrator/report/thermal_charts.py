@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -220,10 +221,16 @@ def _latency(x: Axis, bins: LatencyBins) -> Figure:
     typical = float(np.median(known_values(bins.mean_ms)))
     extremes = known_values(bins.low_ms, bins.high_ms)
     wide = max(extremes) > _WIDE * typical and min(extremes) > 0
-    y = log_axis("", min(extremes) / 1.1, max(extremes) * 1.1) if wide else value_axis(extremes)
+    y = _sparse(log_axis("", min(extremes) / 1.1, max(extremes) * 1.1)) if wide else value_axis(extremes)
     legend = (Key("c0", f"mean of {number(bins.width_s)} s"), Key("c4", "fastest to slowest"))
     title = f"Invoke (ms{', logarithmic' if wide else ''})"
     return Figure("latency", title, "", x, y, _TALL_PX, (), tuple(lines), legend=legend)
+
+
+def _sparse(axis: Axis) -> Axis:
+    """A low figure has room for a few ticks: powers of ten where there are more."""
+    powers = tuple((at, text) for at, text in axis.ticks if abs(math.log10(at) - round(math.log10(at))) < 1e-9)
+    return axis if len(axis.ticks) <= 5 else replace(axis, ticks=powers)
 
 
 def _rate(x: Axis, windows: WindowLines) -> Figure:

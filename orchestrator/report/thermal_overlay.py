@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from orchestrator.report.figure import SERIES_COLORS, Axis, Color, Figure, FigureGroup, Line, Point, Rule, Stack
 from orchestrator.report.inputs import SeriesLine, ThermalPanel
@@ -16,6 +16,10 @@ from orchestrator.report.words import counted, fixed, listed, number
 MOST_OVERLAID = 12
 
 _STRIP_PX = 118
+_MOST_POINTS = 100
+
+#: Seconds, a value and the mean latency beside it.
+Known: TypeAlias = list[tuple[float, float, float]]
 
 
 def panel_look(index: int) -> tuple[Color, bool]:
@@ -54,29 +58,39 @@ def overlay_group(panels: Sequence[ThermalPanel]) -> FigureGroup | None:
 
 def scatter_group(panel: ThermalPanel) -> FigureGroup | None:
     """Return latency against temperature and against the clock, or None where neither was measured beside it."""
-    bins = panel.series.latency
-    if bins is None:
+    if panel.series.latency is None:
         return None
+    bins = panel.series.latency
     figures = []
     for key, label, values in (
         ("temperature", "temperature of the control channel (°C)", bins.temperature_c),
         ("clock", "clock against its highest in this run (%)", tuple(None if share is None else 100 * share for share in bins.clock_share)),
     ):
         columns = zip(bins.time_s, values, bins.mean_ms, strict=True)
-        known = [(at, value, mean) for at, value, mean in columns if value is not None and mean is not None]
+        known = _halved([(at, value, mean) for at, value, mean in columns if value is not None and mean is not None])
         # A value that never moved tells nothing of what latency does with it.
         if len({value for _, value, _ in known}) > 1:
             figures.append(_scatter(panel, key, label, known))
     if not figures:
         return None
-    words = f"Means over {seconds(bins.width_s)} of every query’s invoke time; over temperature, the line joins them in the order of time."
+    words = (
+        "Means of every query’s invoke time over equal stretches of the load; over temperature, the line joins them in the order of time."
+    )
     onset = panel.story.onset
     if onset is not None:
         words += f" Hollow before the first sign of throttling ({seconds(onset.at_secs)}), filled from then on."
     return FigureGroup(f"scatter-{panel.story.job_id}-{panel.story.attempt}", words, tuple(figures))
 
 
-def _scatter(panel: ThermalPanel, key: str, label: str, known: Sequence[tuple[float, float, float]]) -> Figure:
+def _halved(known: Known) -> Known:
+    """Join neighbours in time until a figure can hold them all."""
+    while len(known) > _MOST_POINTS:
+        pairs = zip(known[::2], known[1::2], strict=False)
+        known = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2, (a[2] + b[2]) / 2) for a, b in pairs]
+    return known
+
+
+def _scatter(panel: ThermalPanel, key: str, label: str, known: Known) -> Figure:
     onset = panel.story.onset
     points = tuple(
         Point(

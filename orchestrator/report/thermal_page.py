@@ -15,7 +15,7 @@ from orchestrator.report.thermal_tables import soaks_table
 from orchestrator.report.words import clean, counted
 
 #: Soaks that get a figure of their own; the table and the overlaid figure hold the others.
-MOST_DRAWN = 8
+MOST_DRAWN = 6
 
 
 def thermal_groups(panels: Sequence[ThermalPanel], reproduction: Reproduction | None = None) -> list[FigureGroup]:

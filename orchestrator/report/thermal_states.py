@@ -12,7 +12,7 @@ from orchestrator.report.inputs import SeriesState
 from orchestrator.report.words import clean
 
 MOST_ROWS = 8
-MOST_STRETCHES = 120
+MOST_STRETCHES = 60
 
 #: Beginning of a channel's name, and what its row is called; in the order in which rows stand.
 _FLAGS = (
