@@ -36,6 +36,14 @@ def predict_from(fit: ThermalFit, own_ambient_c: float, ambient_c: float, limit_
     return _predicted((fit,), None, own_ambient_c, ambient_c, limit_c, None)
 
 
+def heating_of(story: ThermalStory) -> tuple[ThermalFit | None, float | None]:
+    """Return what a recipe keeps for predictions: the offered heating fit without its covariance, and the level that counts as limit."""
+    fit = next((fit for fit in story.fits if fit.segment == "heating" and fit.offered), None)
+    if fit is None:
+        return None, None
+    return fit.model_copy(update={"covariance": ()}), _throttling_level(fit, story.onset, story.limit_c)
+
+
 def predictions(
     fits: Sequence[ThermalFit], onset: Onset | None, ambient_c: float | None, profile_limit_c: float | None
 ) -> tuple[LimitPrediction, ...]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.domain.soak import SoakScenario
 from orchestrator.domain.states import Emulation
-from orchestrator.domain.thermal import Estimate, LimitPrediction
+from orchestrator.domain.thermal import Estimate, LimitPrediction, ThermalFit
 
 RECIPE_FORMAT: Final = 1
 
@@ -49,7 +49,10 @@ class RecipeConditions(_Frozen):
 
 
 class Expectation(_Frozen):
-    """One quantity the first run showed, and how far another may lie from it: ``relative`` of the value, or ``absolute`` in its unit."""
+    """One quantity the first run showed, and how far another may lie from it: ``relative`` of the value or ``absolute`` in its unit.
+
+    The wider of both counts. A time to throttle without a value: it did not throttle.
+    """
 
     name: str
     value: float | None
@@ -59,7 +62,11 @@ class Expectation(_Frozen):
 
 
 class Recipe(_Frozen):
-    """``spec`` is a whole experiment spec with one variant, one setting and one soak; files are named by digest beside it."""
+    """``spec`` is a whole experiment spec with one variant, one setting and one soak; files are named by digest beside it.
+
+    ``heating`` is the first run's heating fit, where it was offered, and ``limit_c`` where it throttled: what other ambients are predicted
+    from.
+    """
 
     format: Literal[1] = RECIPE_FORMAT
     from_job: str
@@ -73,6 +80,8 @@ class Recipe(_Frozen):
     onset_cause: str | None = None
     expectations: tuple[Expectation, ...]
     predictions: tuple[LimitPrediction, ...] = ()
+    heating: ThermalFit | None = None
+    limit_c: float | None = None
 
 
 class RepeatOutcome(_Frozen):
