@@ -17,6 +17,7 @@ from deploy.lab.definition import LabDefinition
 from deploy.lab.errors import LabBusy, LabImpossible
 from deploy.lab.machine import Machine, base_of, first_pid_of, machines
 from deploy.lab.network import Network
+from deploy.lab.plant_lifecycle import forget_files, plants_in
 from deploy.lab.roots import forget_roots, is_made, make_roots, root_place
 
 FOLDER = Path("/var/lib/edgematrix-lab")
@@ -103,6 +104,7 @@ class Lab:
         for machine in self.machines:
             machine.stop()
         self._stop_strangers()
+        forget_files(self.home.name)
         self.network.remove_bridge()
         if not self._others_are_up():
             needs.forget_arm64_programs()
@@ -140,6 +142,10 @@ class Lab:
                 for pid in run("ip", "netns", "pids", space).split():
                     run("kill", "-9", pid)
                 run("ip", "netns", "delete", space)
+        names = {machine.name for machine in self.machines}
+        for plant in plants_in(self.home):
+            if plant.device not in names:
+                plant.stop()
 
     def _bases_in_use(self) -> set[Path]:
         """What disks of any lab here are changes of."""

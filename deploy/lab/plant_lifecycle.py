@@ -117,9 +117,6 @@ class PlantProcess:
             except OSError as error:
                 raise LabBroken(f"the control group of {self.device} is still in use: {error}", "edgematrix lab down again") from error
         shutil.rmtree(self.files, ignore_errors=True)
-        for folder in (self.files.parent, _FILES):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
     def pid(self) -> int | None:
         """The plant's process; None when it does not run."""
@@ -193,6 +190,18 @@ class PlantProcess:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+
+def forget_files(lab: str) -> None:
+    """Remove the folder that held the files of a lab's plants, once none of them runs."""
+    for folder in (_FILES / lab, _FILES):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def plants_in(home: Path) -> list[PlantProcess]:
+    """Every plant that was started below a lab's folder and not stopped since, also those of devices of an earlier definition."""
+    return [PlantProcess(home.name, path.parent.name, path.parent) for path in sorted(home.glob("*/plant.pid"))]
 
 
 def plant_of(device: str, folder: Path) -> PlantProcess:
