@@ -23,6 +23,7 @@ import numpy as np
 from agent.errors import ConfigurationError
 from orchestrator import __version__
 from orchestrator.analysis.reproduction import expectations
+from orchestrator.analysis.thermal_predict import heating_of
 from orchestrator.dispatch.dataset_snapshot import LABEL_COLUMN
 from orchestrator.dispatch.npz import npy_bytes
 from orchestrator.domain.mistakes import did_you_mean
@@ -69,6 +70,7 @@ def make_recipe(context: Context, run: LoadedSoak, story: ThermalStory) -> Recip
             f"attempt {run.attempt.number} of {run.job_id} was not measured to its end", "make the recipe of a complete soak"
         )
     files, spec = _Writing(context.artifacts, run).spec()
+    heating, limit_c = heating_of(story)
     with open_session(context.engine) as session:
         record_artifacts(session, files.values(), context.clock())
     return Recipe(
@@ -83,6 +85,8 @@ def make_recipe(context: Context, run: LoadedSoak, story: ThermalStory) -> Recip
         onset_cause=story.onset.cause.value if story.onset else None,
         expectations=expectations(story),
         predictions=story.predictions,
+        heating=heating,
+        limit_c=limit_c,
     )
 
 
