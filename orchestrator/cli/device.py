@@ -12,6 +12,7 @@ from orchestrator.cli import (
     device_history,
     device_power,
     device_reserve,
+    device_surroundings,
     device_take_over,
     device_trust,
     device_upkeep,
@@ -33,6 +34,7 @@ app.command("retire")(device_upkeep.retire)
 app.command("return")(device_upkeep.bring_back)
 app.command("power")(device_power.power)
 app.command("power-cycle")(device_power.power_cycle)
+app.command("surroundings")(device_surroundings.surroundings)
 app.command("history")(device_history.history)
 
 

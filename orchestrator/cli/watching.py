@@ -24,6 +24,10 @@ POLL_SECS = 1.0
 BLOCKED_SECS = 20.0
 #: Without a terminal a line is written when something changed, and no more often than this.
 PLAIN_LINE_SECS = 5.0
+#: What lasts is told again after this time, so that a log shows that it goes on.
+PLAIN_AGAIN_SECS = 120.0
+#: A line is written after so long a silence, too: a soak of an hour is one job.
+PLAIN_SILENCE_SECS = 30.0
 
 
 class ExperimentBlocked(InfrastructureError):
@@ -148,19 +152,21 @@ class _TerminalView:
 
 
 class _LineView:
-    """A line when a device's count changed, for logs and pipes."""
+    """A line when a device's count changed or, of what lasts, its phase; for logs and pipes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._last: dict[str, tuple[int, float]] = {}
+        self._last: dict[str, tuple[tuple[int, str], float]] = {}
 
     def show(self, progress: Progress) -> None:
         now = self._clock()
         for device in progress.devices:
-            done, written_at = self._last.get(device.device, (-1, float("-inf")))
+            told, written_at = self._last.get(device.device, ((-1, ""), float("-inf")))
+            news = (device.done, device.running.phase if device.running and device.running.lasting else "")
             ended = device.done == device.total
-            if device.done != done and (ended or now - written_at >= PLAIN_LINE_SECS):
-                self._last[device.device] = (device.done, now)
+            pause = PLAIN_LINE_SECS if news != told else PLAIN_AGAIN_SECS if news[1] else float("inf")
+            if (ended and news != told) or now - written_at >= pause:
+                self._last[device.device] = (news, now)
                 message(f"{device.device}: {device.done} of {device.total} jobs {describe(device)}".rstrip())
 
     def close(self) -> None:
@@ -172,6 +178,8 @@ def describe(device: DeviceProgress) -> str:
     running = device.running
     if running is None:
         return f"waiting: {device.waiting_for}" if device.done < device.total and device.waiting_for else ""
+    if running.words:
+        return f"{running.label} {running.words}"
     text = f"{running.label}: {running.phase}"
     if running.total:
         text += f" {100 * min(running.done, running.total) // running.total} %"

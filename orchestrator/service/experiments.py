@@ -12,10 +12,10 @@ from sqlmodel import Session, col, select
 from agent.errors import ConfigurationError
 from orchestrator.dispatch.ledger import note_change
 from orchestrator.dispatch.schedule import cancel_jobs
-from orchestrator.domain.states import LEASED_STATES, JobState
+from orchestrator.domain.states import LEASED_STATES, JobState, Scenario
 from orchestrator.service.context import Context
 from orchestrator.service.views import DeviceProgress, ExperimentSummary, Progress, RunningJob
-from orchestrator.service.waiting import Waits, look_at_waits
+from orchestrator.service.waiting import START_GATE, Waits, look_at_waits, start_wait
 from orchestrator.store.database import read_session
 from orchestrator.store.database import session as open_session
 from orchestrator.store.tables import Device, Experiment, Job
@@ -123,9 +123,13 @@ def _device_lines(waits: Waits, tallies: Sequence[Any], running: Sequence[Job]) 
 
 def _running(job: Job) -> RunningJob:
     label = f"{job.model}/{job.variant} {job.scenario}" + (f" #{job.repeat + 1}" if job.repeat else "")
+    waits = start_wait(job)
+    if waits is not None:
+        return RunningJob(job.id, label, START_GATE, 0, 0, None, lasting=True, words=waits)
     seen = (job.progress or {}) if job.state == JobState.RUNNING else {}
     phase = str(seen.get("phase", job.state))
-    return RunningJob(job.id, label, phase, int(seen.get("done", 0)), int(seen.get("total", 0)), seen.get("seconds_left"))
+    done, total, left = int(seen.get("done", 0)), int(seen.get("total", 0)), seen.get("seconds_left")
+    return RunningJob(job.id, label, phase, done, total, left, lasting=job.scenario == Scenario.SOAK)
 
 
 def _counts(session: Session, experiment_ids: Sequence[str]) -> dict[str, dict[str, int]]:

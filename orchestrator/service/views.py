@@ -25,12 +25,16 @@ class ExperimentSummary:
 
 @dataclass(frozen=True)
 class RunningJob:
+    """``lasting``: its phases may take minutes and are worth telling one by one; ``words`` say what it waits for, beyond its phase."""
+
     job_id: str
     label: str
     phase: str
     done: int
     total: int
     seconds_left: float | None
+    lasting: bool = False
+    words: str = ""
 
 
 @dataclass(frozen=True)

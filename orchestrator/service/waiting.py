@@ -18,6 +18,8 @@ from orchestrator.worker.presence import presence_name
 
 #: A command that brings its own worker needs a moment to start it.
 _STARTING_SECS = 20.0
+#: What a job does that holds its device and waits for its temperature.
+START_GATE = "start gate"
 _OUT_OF_SERVICE = (DeviceHealth.BAD, DeviceHealth.MAINTENANCE, DeviceHealth.RETIRED)
 
 
@@ -73,6 +75,15 @@ class Waits:
         good = [other for other in self.devices.values() if other.health == DeviceHealth.GOOD and other.id not in self.reserved]
         free = [other.name for other in good if other.lease_job_id is None]
         return "a matching device to become free" + (f" ({', '.join(sorted(free))} do not match)" if free else "")
+
+
+def start_wait(job: Job) -> str | None:
+    """What a job says that waits for its device to be as warm as it is to be at the start: ``waits for its start temperature: 52.1 °C,
+    falling 3.2 °C/min; gate 40 ± 2 °C (about 4 min)``. None when it waits for no such thing."""
+    gate = (job.progress or {}).get("gate")
+    if job.state != JobState.PREPARING or not isinstance(gate, dict) or "met_at" in gate:
+        return None
+    return f"waits for its start temperature: {gate.get('words') or 'not read yet'}"
 
 
 def look_at_waits(session: Session, experiment: Experiment, devices: Mapping[int | None, Device], now: float) -> Waits:
