@@ -151,7 +151,7 @@ class DeviceAgent:
 
     def thermals(self) -> list[ThermalReading]:
         """One reading of every channel of temperature, fan and battery; quick, and needs no fence."""
-        listed = self._command("thermals").get("channels")
+        listed = self._command("thermals", "--root", self.root).get("channels")
         found = []
         for item in listed if isinstance(listed, list) else [None]:
             name, unit, value, error = (
