@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from agent.host import HostFiles, try_text
+from agent.host import HostFiles, exists, try_text
 
 
 def model(host: HostFiles) -> Optional[str]:
@@ -28,7 +28,7 @@ def is_tegra(host: HostFiles) -> bool:
 
 
 def is_android(host: HostFiles) -> bool:
-    return (host.system / "build.prop").exists() or (host.system / "bin" / "getprop").exists()
+    return exists(host.system / "build.prop") or exists(host.system / "bin" / "getprop")
 
 
 def _tree_text(host: HostFiles, name: str) -> Optional[str]:

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional
 
 from agent import board as board_of
 from agent import board_facts, cpu_features
-from agent.host import HostFiles, read_text, try_int, try_text
+from agent.host import HostFiles, exists, read_text, try_int, try_text
 from agent.programs import Programs
 
 #: Version of the layout below; raised when a field changes its meaning.
@@ -236,9 +236,9 @@ def _container(host: HostFiles) -> Optional[str]:
     if told:
         return told
     root = host.proc.parent
-    if (root / ".dockerenv").exists():
+    if exists(root / ".dockerenv"):
         return "docker"
-    if (root / "run" / ".containerenv").exists():
+    if exists(root / "run" / ".containerenv"):
         return "podman"
     groups = try_text(host.proc / "1" / "cgroup") or ""
     return next((word for word in ("docker", "kubepods", "containerd", "lxc", "podman") if word in groups), None)

@@ -53,3 +53,8 @@ def try_int(path: Path) -> Optional[int]:
         return int(text) if text is not None else None
     except ValueError:
         return None
+
+
+def exists(path: Path) -> bool:
+    """Say whether a file can be seen; what may not be looked at is not there. ``Path.exists`` raises then, on older interpreters."""
+    return os.path.exists(path)

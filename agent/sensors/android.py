@@ -6,6 +6,7 @@ are asked through programs, once a second at most, and a reading never waits for
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -246,4 +247,4 @@ def _float(text: str) -> Optional[float]:
         value = float(text)
     except ValueError:
         return None
-    return value if value == value else None
+    return value if math.isfinite(value) else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import List
 
-from agent.host import try_text
+from agent.host import exists, try_text
 from agent.protocol import SensorInfo
 from agent.sensors.base import numbered, word
 from agent.sensors.scaled import ScaledFiles, ScaledPath
@@ -33,13 +33,13 @@ class HardwareMonitors(ScaledFiles):
         found = []
         for chip in numbered(self.context.host.sys / "class" / "hwmon", "hwmon"):
             name = word(try_text(chip / "name") or chip.name)
-            if name in CLAIMED_CHIPS or (chip / "device" / "trip_point_0_type").exists() or (chip / "device" / "cdev0").exists():
+            if name in CLAIMED_CHIPS or exists(chip / "device" / "trip_point_0_type") or exists(chip / "device" / "cdev0"):
                 continue
             for kind, (suffix, unit, factor, quantity) in _KINDS.items():
                 for path in numbered(chip, kind):
                     channel, _, what = path.name.partition("_")
                     # An average only where there is no momentary value.
-                    if what == "input" or (what == "average" and not (chip / f"{channel}_input").exists()):
+                    if what == "input" or (what == "average" and not exists(chip / f"{channel}_input")):
                         label = word(try_text(chip / f"{channel}_label") or channel)
                         stem = f"ambient.{name}_{label}" if suffix == "c" and "ambient" in label else f"hwmon.{name}.{label}"
                         found.append((SensorInfo(f"{stem}_{suffix}", unit, str(path), quantity=quantity), path, factor))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from agent.host import HostFiles, try_text
+from agent.host import HostFiles, exists, try_text
 from agent.protocol import SensorInfo
 from agent.sensors.base import MISSING, HeldFile, Sensor, SensorContext, open_held
 
@@ -153,7 +153,7 @@ class _Counters(Sensor):
                 if text is None:
                     text = texts[id(counter.held)] = counter.held.read()
                 values[index] = _number_after(text, counter.word) * counter.factor
-            except (OSError, ValueError, IndexError):
+            except (OSError, ValueError, IndexError, OverflowError):
                 values[index] = MISSING
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ def own_groups(host: HostFiles) -> Tuple[Optional[Path], Optional[Path], Optiona
 
     def folder(tops: List[Path], path: Optional[str], file: str) -> Optional[Path]:
         own = [mount / path.strip("/") for mount in tops] if path is not None else []
-        return next((place for place in (*own, *tops) if (place / file).exists()), None)
+        return next((place for place in (*own, *tops) if exists(place / file)), None)
 
     def mounts(name: str) -> List[Path]:
         # Controllers that share a hierarchy are mounted under both names joined, mostly with links from each.
@@ -225,7 +225,7 @@ def _is_whole_machine(folder: Path) -> bool:
     """Say whether this is the top of the kernel's hierarchy, which is not the top of what a container sees: version 1 has a
     release_agent there alone, version 2 a cgroup.type everywhere else.
     """
-    return (folder / "release_agent").exists() or ((folder / "cgroup.controllers").exists() and not (folder / "cgroup.type").exists())
+    return exists(folder / "release_agent") or (exists(folder / "cgroup.controllers") and not exists(folder / "cgroup.type"))
 
 
 def _number_after(text: bytes, before: bytes) -> int:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from agent.host import HostFiles
+from agent.host import HostFiles, exists
 from agent.programs import Polled, Programs
 from agent.sensors.base import HeldFile
 
@@ -149,7 +149,7 @@ def open_firmware(host: HostFiles, programs: Programs) -> Tuple[Optional[Firmwar
 
 def _ways(host: HostFiles, programs: Programs) -> List[Callable[[], Firmware]]:
     ways: List[Callable[[], Firmware]] = []
-    ways += [partial(Mailbox, path) for path in (host.dev / "vcio_gencmd", host.dev / "vcio") if path.exists()]
+    ways += [partial(Mailbox, path) for path in (host.dev / "vcio_gencmd", host.dev / "vcio") if exists(path)]
     program = programs.find("vcgencmd")
     if program is not None:
         ways.append(partial(Vcgencmd, programs, program))

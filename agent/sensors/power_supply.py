@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from agent import board
-from agent.host import try_text
+from agent.host import exists, try_text
 from agent.protocol import SensorInfo
 from agent.sensors.base import MISSING, HeldFile, Sensor, SensorContext
 
@@ -160,4 +160,4 @@ def _battery(folder: Path) -> Optional[Path]:
         supply for supply in sorted(folder.glob("*")) if try_text(supply / "type") == "Battery" and try_text(supply / "scope") != "Device"
     ]
     named = [supply for supply in found if supply.name.lower() == "battery"]
-    return next(iter(named or found), folder / "battery" if (folder / "battery").exists() else None)
+    return next(iter(named or found), folder / "battery" if exists(folder / "battery") else None)

@@ -60,6 +60,21 @@ def test_no_sensor_of_any_board_reports_zero_for_what_it_could_not_read(tmp_path
         sensor.close()
 
 
+@pytest.mark.parametrize("damage", ["NaN", "-1", "9" * 2000, "\x00\ufffd", "some total=\nthrottled=0x\n", "\n" * 500])
+@pytest.mark.parametrize("tree", TREES)
+def test_no_damaged_file_of_any_board_stops_a_run(tmp_path: Path, tree: str, damage: str) -> None:
+    board = Board(tmp_path, tree)
+    for path in [path for path in (board.root / "sys").rglob("*") if path.is_file() and path.name not in ("type", "name")]:
+        path.write_text(damage)
+    for name in ("proc/pressure/cpu", "sys/fs/cgroup/cpu.stat", "proc/self/cgroup"):
+        board.write(name, damage)
+    for kind in SENSORS.values():
+        sensor = kind(board.context(2**22 + 1))
+        channels = sensor.probe()
+        assert len(readings(sensor, len(channels))) == len(channels), "nothing is written beyond the sensor's own channels"
+        sensor.close()
+
+
 def test_the_sensors_worth_asking_before_a_run_are_those_of_heat_fans_and_batteries(tmp_path: Path) -> None:
     board = Board(tmp_path, "laptop")
     told = {channel.quantity for name in THERMAL_SENSORS for channel in SENSORS[name](board.context()).probe()}
