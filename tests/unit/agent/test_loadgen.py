@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from slow_model import MILLISECOND, SECOND, SlowModel
 
+from agent import recorder as recorder_module
 from agent.errors import InvokeFailed
 from agent.loadgen import LatencyResult, SampleSink, first_query, run_accuracy, run_latency
 from agent.protocol import PHASES, QUERIES, QUERY_COLUMNS, SAMPLES, LoadSettings, TensorInfo, output_columns, sample_columns
@@ -100,6 +101,14 @@ def test_every_query_keeps_its_stamps(run: Callable[..., Run]) -> None:
 def test_samples_are_asked_in_turn_and_recorded_as_asked(run: Callable[..., Run]) -> None:
     finished = run(0.0, 7, 0.0, 23, 60.0)
     assert finished.queries["sample"].tolist() == finished.model.seen == [number % 5 for number in range(30)]
+
+
+def test_a_soak_of_days_holds_no_growing_list_of_pauses(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "MAX_PAUSES", 3)
+    recorder = run(0.0, 0, 10.0, 1, 60.0).recorder
+    assert len(recorder.pauses_ns) == 3
+    assert recorder.pause_count >= 9
+    assert recorder.pause_total_ns >= recorder.pause_longest_ns >= max(recorder.pauses_ns)
 
 
 def test_blocks_are_flushed_by_time_and_their_pauses_kept(run: Callable[..., Run]) -> None:

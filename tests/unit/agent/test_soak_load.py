@@ -36,6 +36,8 @@ from agent.spool import SpoolWriter, read_spool
 
 NO_WARM_UP = LoadSettings(0.0, 0, 0.0, 0, 60.0)
 GIGABYTE = 1024**3
+#: By how much a sleep ends too late, as on a real kernel.
+OVERSLEPT_NS = 150_000
 
 
 class World:
@@ -84,7 +86,7 @@ class World:
 
     def _sleep(self, seconds: float) -> None:
         assert seconds > 0
-        nanoseconds = round(seconds * 1e9)
+        nanoseconds = round(seconds * 1e9) + OVERSLEPT_NS
         self.slept_ns.append(nanoseconds)
         self.clock.advance(nanoseconds)
         self.celsius -= seconds * 2
