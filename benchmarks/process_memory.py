@@ -25,13 +25,16 @@ Reading = tuple[float, int]
 
 @dataclass(frozen=True)
 class Growth:
-    """Resident memory over the steady part: medians of its first and last minute, the highest, and the slope of a straight line."""
+    """Resident memory over the steady part: medians of its first and last minute, the highest, the slope of a straight line, and the
+    median of each minute.
+    """
 
     secs: float
     first_bytes: int
     last_bytes: int
     highest_bytes: int
     slope_bytes_per_min: float
+    minutes_bytes: list[int]
 
     @property
     def grown_bytes(self) -> int:
@@ -47,7 +50,9 @@ def growth(readings: list[Reading]) -> Growth | None:
     edge_secs = min(_EDGE_SECS, secs / 5)
     first, last = sizes[times <= times[0] + edge_secs], sizes[times >= times[-1] - edge_secs]
     slope = float(np.polyfit(times - times[0], sizes.astype(float), 1)[0])
-    return Growth(secs, int(median(first.tolist())), int(median(last.tolist())), int(sizes.max()), slope * 60)
+    minute = ((times - times[0]) // 60).astype(int)
+    minutes = [int(np.median(sizes[minute == number])) for number in np.unique(minute)]
+    return Growth(secs, int(median(first.tolist())), int(median(last.tolist())), int(sizes.max()), slope * 60, minutes)
 
 
 class HomeMemory:
