@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, ClassVar
 
 import yaml
@@ -33,6 +34,8 @@ _COMMENTS = {
     "expectations": "What a repeat is held against: `relative` is a share of the value, `absolute` is in its unit. Change them freely.",
     "conditions": "The conditions of the first run; what differs in a repeat is named as a reason.",
     "predictions": "When the first run's fitted curve would reach its limit, and at which ambient.",
+    "heating": "How the first run heated before any throttling, where its fit is good: what other ambients are predicted from.",
+    "limit_c": None,
     "files": "The files, by content. They come from the artifact store, else from the folder of --files, else from beside this file.",
     "soak": "The protocol, with every default written out; it says the same as the spec below.",
     "spec": "The whole experiment; `reproduce` puts in the devices, how often, and the ambient when one is given.",
@@ -73,7 +76,15 @@ def recipe_text(recipe: Recipe) -> str:
 
 def yaml_text(value: Any) -> str:
     """Return plain values as YAML in the order given, so that :func:`orchestrator.domain.yaml_text.read_yaml` reads the same."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=130, default_flow_style=None)
+    stream = io.StringIO()
+    dumper = _Dumper(stream, sort_keys=False, allow_unicode=True, width=130, default_flow_style=None)
+    dumper.open()
+    root = dumper.represent_data(value)
+    # Innermost lists and mappings stand in one line each, the whole does not.
+    root.flow_style = False
+    dumper.serialize(root)
+    dumper.close()
+    return stream.getvalue()
 
 
 def parse_recipe(text: str, file: str) -> Recipe:
