@@ -124,7 +124,7 @@ def soak_sentence(row: ResultRow, soak: SoakColumns) -> str:
     """One row's soaks as a sentence, for below the table."""
     if soak.throttled:
         signs = " / ".join(soak.throttle_signs)
-        told = f"throttled after {number(soak.time_to_throttle_secs.value)} s{f', shown by the {signs}' if signs else ''}"
+        told = f"throttled after {number(soak.time_to_throttle_secs.value)} s{f' ({signs})' if signs else ''}"
         told += f" in {soak.throttled} of {soak.told} runs" if soak.told > 1 else ""
     else:
         told = "did not throttle" if soak.told else "whether it throttled is unknown"
