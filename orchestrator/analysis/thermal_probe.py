@@ -29,7 +29,7 @@ def judge_probes(run: SoakRun, control: Series | None) -> ProbeRecord:
     changes: list[ProbeChange] = []
     unstable: list[int] = []
     compared = 0
-    for sample, rows in zip(samples, np.split(order, firsts[1:]), strict=True):
+    for sample, rows in zip(samples, np.split(order, firsts[1:]) if samples.size else (), strict=True):
         before, after = rows[cold[rows]], rows[~cold[rows]]
         if before.size < FEWEST_COLD_ROUNDS or np.unique(probes["digest"][before]).size != 1:
             unstable.append(int(sample))
