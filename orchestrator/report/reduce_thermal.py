@@ -16,6 +16,7 @@ from orchestrator.analysis.thermal_run import Series, SoakRun
 from orchestrator.domain.states import Emulation
 from orchestrator.domain.thermal import ThermalStory
 from orchestrator.report.inputs import LatencyBins, SeriesLine, ThermalSeries, WindowLines
+from orchestrator.report.reading import WITHHELD
 from orchestrator.report.thermal_states import states_of
 
 LATENCY_BINS = 180
@@ -58,6 +59,14 @@ def reduce_soak(story: ThermalStory, run: SoakRun) -> ThermalSeries:
         windows=None if withheld else _windows(story),
         left_out=max(0, candidates - len(temperatures)),
     )
+
+
+def shown_story(story: ThermalStory, emulated: Emulation) -> ThermalStory:
+    """Return what of a story may be shown: when an emulated CPU began to throttle would tell of its speed."""
+    if emulated is not Emulation.CPU:
+        return story
+    events = tuple(event for event in story.events if event.name != "onset")
+    return story.model_copy(update={"throttled": None, "onset": None, "throttle_words": WITHHELD, "events": events, "fits": ()})
 
 
 def bin_latency(run: SoakRun, control: Series | None, clock: Series | None) -> LatencyBins | None:

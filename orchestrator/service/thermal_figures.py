@@ -9,7 +9,7 @@ from orchestrator.domain.results import ResultEnvelope
 from orchestrator.domain.states import Scenario
 from orchestrator.domain.thermal import ThermalStory
 from orchestrator.report.inputs import ThermalPanel
-from orchestrator.report.reduce_thermal import reduce_soak
+from orchestrator.report.reduce_thermal import reduce_soak, shown_story
 from orchestrator.service.context import Context
 from orchestrator.service.thermal import LoadedSoak, NoTrace, load_soak, tell_soak
 
@@ -41,7 +41,7 @@ def panel_of(run: LoadedSoak, story: ThermalStory) -> ThermalPanel:
     return ThermalPanel(
         variant=run.envelope.variant.name,
         device=run.device or "no device",
-        story=story,
+        story=shown_story(story, run.emulated),
         series=reduce_soak(story, laid_out),
         emulated=run.emulated,
         repeat=run.envelope.job.repeat,

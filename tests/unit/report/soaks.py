@@ -14,7 +14,7 @@ from orchestrator.analysis.thermal_run import SoakRun, lay_out
 from orchestrator.domain.soak import Ambient, PlannedSoak
 from orchestrator.domain.states import Emulation
 from orchestrator.report.inputs import ThermalPanel
-from orchestrator.report.reduce_thermal import reduce_soak
+from orchestrator.report.reduce_thermal import reduce_soak, shown_story
 
 _ORIGIN_NS = 5_000_000_000_000
 _COLUMNS = ("phase", "sample", "start_ns", "pre_ns", "invoke_ns", "post_ns")
@@ -139,7 +139,7 @@ def soak_panel(case: SoakCase, device: str = "bench-a", **changes: Any) -> Therm
         complete=case.complete,
         telemetry_hz=case.hertz,
     ).model_copy(update=changes)
-    return ThermalPanel("onnx-u8s8", device, story, reduce_soak(story, laid_out(case)), case.emulated)
+    return ThermalPanel("onnx-u8s8", device, shown_story(story, case.emulated), reduce_soak(story, laid_out(case)), case.emulated)
 
 
 def planned(case: SoakCase) -> PlannedSoak:
