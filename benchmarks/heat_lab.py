@@ -171,7 +171,7 @@ class HeatLab:
             | ({"faulty_above_c": FAULTY_ABOVE_C} if name == FAULTY else {})
             for name, core in self.cores.items()
         ]
-        return {"format": 1, "name": "heatproof", "network": "10.218.44.0/24", "devices": devices}
+        return {"format": 1, "name": "heatev", "network": "10.218.44.0/24", "devices": devices}
 
     def _spec(self, device: str, heavy: bool, repeats: int) -> dict[str, Any]:
         pace = self.pace

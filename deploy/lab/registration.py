@@ -118,7 +118,7 @@ def _asked(lab: Lab, machine: Machine) -> ssh_devices.NewSshDevice:
         profile=machine.kind.profile,
         key_file=str(lab.client_key),
         jump="none",
-        labels={"lab": "yes", "kind": machine.about.kind},
+        labels={"lab": "yes", "kind": machine.about.kind, **({} if machine.about.plant is None else {"plant": "yes"})},
         emulated=machine.kind.emulated,
         interpreter=machine.kind.interpreter,
     )

@@ -41,7 +41,8 @@ def up(
     if as_json:
         print_json(found)
     else:
-        message("next: edgematrix run examples/lab.yaml")
+        heat = any(machine.about.plant is not None for machine in lab.machines)
+        message(f"next: edgematrix run examples/{'heat' if heat else 'lab'}.yaml")
 
 
 @app.command()
