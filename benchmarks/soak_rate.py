@@ -57,6 +57,7 @@ class Proof:
     longest_gap_ms: float = 0.0
     flushes: dict[str, float] = field(default_factory=dict)
     probes: dict[str, float] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)
     runner_memory: Growth | None = None
     supervisor_memory: Growth | None = None
     spools: dict[str, int] = field(default_factory=dict)
@@ -161,6 +162,21 @@ def _check_traces(proof: Proof, home: Path) -> None:
     proof.hold(proof.overlaps == 0, f"{proof.overlaps} queries begin before the one before them ended")
     proof.hold(proof.bytes_per_query <= BYTES_PER_QUERY, f"a query takes {proof.bytes_per_query:.2f} bytes")
     proof.hold(proof.spools[protocol.QUERIES] <= proof.bound_bytes, "the queries spool is beyond its bound")
+    _check_story(proof, home, (ends[steady] - queries["start_ns"][steady][0]) / 1e9)
+
+
+def _check_story(proof: Proof, home: Path, end_secs: np.ndarray[Any, Any]) -> None:
+    """What the report draws is told from every query: the windows' completions are counted again from the stamps."""
+    done = subprocess.run(_edgematrix("thermal", "show", "last", "--json"), env=_environment(home), capture_output=True, check=False)
+    proof.hold(done.returncode == 0, f"edgematrix thermal show ended with {done.returncode}: {done.stderr.decode()[-1000:]}")
+    if done.returncode:
+        return
+    windows = json.loads(done.stdout)["story"]["windows"]
+    told = sum(window["completions"] for window in windows)
+    counted = int((end_secs <= windows[-1]["end_secs"]).sum()) if windows else 0
+    proof.windows = {"count": len(windows), "completions": told, "counted_again": counted}
+    # A query may end on the very border of the last window.
+    proof.hold(bool(windows) and abs(told - counted) <= 1, f"the windows hold {told} queries, the stamps {counted}")
 
 
 def _check_report(proof: Proof, home: Path, path: Path) -> None:
@@ -242,6 +258,8 @@ def _to_markdown(proof: Proof, now: datetime) -> str:
         f"| steady queries counted by the runner; in the trace | {proof.runner_count}; {proof.trace_count} | equal |",
         f"| breaks in the order of samples; queries that overlap | {proof.sample_breaks}; {proof.overlaps} | 0; 0 |",
         f"| longest time between two queries | {proof.longest_gap_ms:.1f} ms | |",
+        f"| completions in {proof.windows.get('count', 0)} windows of the story; counted from the stamps |"
+        f" {proof.windows.get('completions', 0)}; {proof.windows.get('counted_again', 0)} | equal |",
         f"| memory of the runner | {_words(proof.runner_memory)} | growth ≤ {_mb(GROWTH_BYTES)} |",
         f"| memory of the supervisor | {_words(proof.supervisor_memory)} | growth ≤ {_mb(GROWTH_BYTES)} |",
         f"| the queries spool | {_mb(spools.get('queries', 0))} | ≤ {_mb(proof.bound_bytes)} |",
