@@ -216,9 +216,11 @@ def _means(series: Series | None, edges: FloatArray) -> FloatArray:
         means[filled] = np.add.reduceat(within, bounds[filled]) / counts[filled]
     before = bounds[:-1] - 1
     # A bin that a gap cuts holds readings of one end alone: their mean would be of another time than its queries.
-    means[2 * counts * _period(series) < np.diff(edges)] = np.nan
+    period = _period(series)
+    if period > 0:
+        means[counts < 0.75 * np.floor(np.diff(edges) / period)] = np.nan
     fresh = (counts == 0) & (before >= 0)
-    fresh[fresh] = edges[:-1][fresh] - series.secs[before[fresh]] <= 2 * _period(series)
+    fresh[fresh] = edges[:-1][fresh] - series.secs[before[fresh]] <= 2 * period
     means[fresh] = series.value[before[fresh]]
     return means
 

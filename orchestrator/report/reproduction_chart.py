@@ -44,7 +44,7 @@ def reproduction_group(found: Reproduction) -> FigureGroup | None:
         "reproduction",
         "Repeats against the recipe’s tolerances",
         "Reproduction: " + "; ".join(f"{item.name} {item.verdict}" for item in shown),
-        linear_axis("difference from the recipe, in tolerances of the quantity (the band is ±1)", -reached, reached),
+        linear_axis("difference from the recipe, in tolerances of the quantity (the band is ±1)", -reached, reached, 9),
         row_axis([_row_name(item) for item in shown]),
         _FRAME_PX + _ROW_PX * len(shown),
         tuple(points),
@@ -57,7 +57,7 @@ def reproduction_group(found: Reproduction) -> FigureGroup | None:
 
 def reproduction_words(found: Reproduction) -> str:
     """Say the verdict, the quantities behind it, and the reasons that were found."""
-    missed = [clean(item.name, 60).replace("_", " ") for item in found.quantities if item.verdict == "not reproduced"]
+    missed = [_spoken(item.name) for item in found.quantities if item.verdict == "not reproduced"]
     words = f"{found.verdict.capitalize()} in {counted(len(found.repeats), 'repeat')}"
     words += f": {listed(missed, 5)} outside the tolerance." if missed else "."
     if found.reasons:
@@ -79,7 +79,14 @@ def _repeat_point(index: int, quantity: QuantityVerdict, repeat: RepeatOutcome) 
 
 def _row_name(quantity: QuantityVerdict) -> str:
     expected = f"{number(quantity.expected)} {quantity.unit}".strip()
-    return f"{clean(quantity.name, 40).replace('_', ' ')} ({expected})"
+    return f"{_spoken(quantity.name)} ({expected})"
+
+
+def _spoken(name: str) -> str:
+    """The name without its unit, which stands beside the number."""
+    for ending in ("_secs", "_percent", "_c", "_mw", "_mj", "_qps"):
+        name = name.removesuffix(ending)
+    return clean(name, 60).replace("_", " ")
 
 
 def _tolerance_words(quantity: QuantityVerdict) -> str:

@@ -193,13 +193,15 @@ def _states(x: Axis, panel: ThermalPanel) -> Figure:
     """One row for each flag or cooling device; the darker, the nearer to its highest level."""
     bars = []
     for index, state in enumerate(panel.series.states):
+        # A fan at work is no throttling.
+        color: Color = "c2" if "fan" in state.name else "bad"
         for start, end, share in state.stretches:
             start, end = max(start, x.low), min(end, x.high)
             if end > start:
                 hover = f"{state.words}: {_level(state.highest, share)}"
-                bars.append(Bar(float(index), start, end, "bad", "", hover, 0.25 + 0.75 * share))
+                bars.append(Bar(float(index), start, end, color, "", hover, 0.25 + 0.75 * share))
     y = row_axis([shortened(state.words, _NAME_LIMIT) for state in panel.series.states])
-    return Figure("states", "Signs of throttling", "", x, y, _STATE_PX * len(panel.series.states) + 6, bars=tuple(bars))
+    return Figure("states", "Flags and cooling", "", x, y, _STATE_PX * len(panel.series.states) + 6, bars=tuple(bars))
 
 
 def _level(highest: float, share: float) -> str:

@@ -64,13 +64,15 @@ def _stretches(series: Series, highest: float) -> tuple[tuple[float, float, floa
     period = float(np.median(np.diff(secs))) if secs.size > 1 else 1.0
     ends = np.append(secs[1:], secs[-1] + period)
     ends = np.minimum(ends, secs + max(1.0, 5 * period))
-    # Four shades are what an eye tells apart; more steps would only be more bars.
-    shades = np.ceil(4 * np.clip(value / highest, 0.0, 1.0)) / 4
-    joined = _joined(secs, ends, shades)
-    while len(joined) > MOST_STRETCHES:
-        secs, ends, shades = _coarser(secs, ends, shades)
-        joined = _joined(secs, ends, shades)
-    return joined
+    shades = np.clip(value / highest, 0.0, 1.0)
+    joined = _joined(secs, ends, _stepped(shades))
+    return joined if len(joined) <= MOST_STRETCHES else _joined(*_averaged(secs, ends, shades))
+
+
+def _stepped(shades: FloatArray) -> FloatArray:
+    """Four shades are what an eye tells apart; whatever is not nothing gets at least the lightest."""
+    steps: FloatArray = np.ceil(4 * shades - 1e-9) / 4
+    return steps
 
 
 def _joined(secs: FloatArray, ends: FloatArray, shades: FloatArray) -> tuple[tuple[float, float, float], ...]:
@@ -84,8 +86,13 @@ def _joined(secs: FloatArray, ends: FloatArray, shades: FloatArray) -> tuple[tup
     )
 
 
-def _coarser(secs: FloatArray, ends: FloatArray, shades: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Two neighbours become one with the higher shade of both: a short flag stays to be seen."""
-    if secs.size % 2:
-        secs, ends, shades = np.append(secs, ends[-1]), np.append(ends, ends[-1]), np.append(shades, 0.0)
-    return secs[::2], ends[1::2], np.maximum(shades[::2], shades[1::2])
+def _averaged(secs: FloatArray, ends: FloatArray, shades: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Equal stretches of the whole time with the mean level of what was read in each; none where nothing was read."""
+    moments = np.column_stack([secs, ends]).reshape(-1)
+    lengths, silent = ends - secs, np.zeros(secs.size)
+    known = np.append(0.0, np.cumsum(np.column_stack([lengths, silent]).reshape(-1)))[:-1]
+    level = np.append(0.0, np.cumsum(np.column_stack([lengths * shades, silent]).reshape(-1)))[:-1]
+    edges = np.linspace(float(secs[0]), float(ends[-1]), MOST_STRETCHES + 1)
+    covered = np.diff(np.interp(edges, moments, known))
+    means = np.divide(np.diff(np.interp(edges, moments, level)), covered, out=np.zeros(MOST_STRETCHES), where=covered > 1e-9)
+    return edges[:-1], edges[1:], _stepped(means)

@@ -148,6 +148,17 @@ def test_a_flag_that_was_set_for_one_reading_among_many_stays_to_be_seen() -> No
     assert any(start <= 2500.0 <= end for start, end, _ in state.stretches)
 
 
+def test_a_device_that_throttles_half_of_the_time_is_not_drawn_as_one_that_always_does() -> None:
+    secs = np.arange(0, 600, 0.1)
+    value = (np.floor(secs) % 2 == 0).astype(float)
+    value[(secs > 200) & (secs < 300)] = 0.0
+    kept = (secs < 400) | (secs > 500)
+    (state,) = states_of({"throttled.firmware": Series(secs[kept], value[kept])}, withheld=False)
+    assert {share for _, _, share in state.stretches} <= {0.25, 0.5, 0.75}
+    assert not [start for start, end, _ in state.stretches if start < 280 and end > 220]
+    assert not [start for start, end, _ in state.stretches if start < 485 and end > 415]
+
+
 def test_what_stuck_in_the_flags_since_boot_is_no_sign_of_throttling() -> None:
     secs = np.arange(0, 10, 0.1)
     assert states_of({"sticky.throttled": Series(secs, np.ones(secs.size))}, withheld=False) == ()
@@ -386,7 +397,7 @@ def test_repeats_stand_in_units_of_their_tolerance_and_those_far_out_stand_at_th
     assert group is not None
     (figure,) = group.figures
     assert isinstance(figure, Figure)
-    assert [text for _, text in figure.y.ticks] == ["time to throttle secs (94.0 s)", "sustained burst (0.610)"]
+    assert [text for _, text in figure.y.ticks] == ["time to throttle (94.0 s)", "sustained burst (0.610)"]
     assert {(bar.start, bar.end) for bar in figure.bars} == {(-1.0, 1.0)}
     near = next(point for point in figure.points if point.shape == "circle" and point.y < 0.5)
     assert near.x == pytest.approx(-0.1)
@@ -398,6 +409,6 @@ def test_repeats_stand_in_units_of_their_tolerance_and_those_far_out_stand_at_th
 def test_the_caption_of_a_reproduction_gives_verdict_quantities_and_reasons() -> None:
     group = reproduction_group(reproduction())
     assert group is not None
-    assert group.caption.startswith("Not reproduced in 2 repeats: time to throttle secs outside the tolerance.")
+    assert group.caption.startswith("Not reproduced in 2 repeats: time to throttle outside the tolerance.")
     assert "ambient 33.0 °C instead of 23.0 °C" in group.caption
     assert "time to throttle" in render_thermal_page([], "Repeats", reproduction())
