@@ -141,7 +141,8 @@ def _look(gateway: Gateway, held: Held) -> None:
     agent.mark_read(held.run)
     progress = agent.progress(held.run)
     seen = held.job.progress or {}
-    mark = [progress.phase, progress.done] if progress else None
+    # The seconds left, too: while a soak rests, or is watched as it cools down, nothing else of its progress moves.
+    mark = [progress.phase, progress.done, progress.seconds_left] if progress else None
     changed_at = now if mark != seen.get("mark") else float(seen.get("changed_at", now))
     if now - changed_at > _STALL_SECS or held.fence != seen.get("fence", held.fence):
         status = agent.status(held.run, held.fence)
