@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.recipe import UnitSpread
     from orchestrator.service.thermal_compare import ComparedQuantity, ThermalComparison
 
+#: Of these a difference in percent would say little.
+DIFFERENCES_IN_UNIT = ("%", "°C", "fraction", "samples", "queries")
 #: Up to so many soaks stand beside one another; of more, each has its own lines.
 MOST_COLUMNS = 6
 
@@ -25,7 +27,8 @@ def print_comparison(found: ThermalComparison) -> None:
     """Print each soak's finding, the quantities side by side, the differing conditions and the spread between units."""
     parts: list[Any] = []
     for item in found.soaks:
-        parts += [Text(f"{item.label}  ({item.job_id})", style="bold"), Text(f"  {finding(item.story)}")]
+        head = item.label if item.job_id in item.label else f"{item.label}  ({item.job_id})"
+        parts += [Text(head, style="bold"), Text(f"  {finding(item.story)}")]
     parts += [Text(f"left out: {clean(text)}", style="yellow") for text in found.left_out]
     parts.append(_side_by_side(found) if len(found.soaks) <= MOST_COLUMNS else _one_by_one(found))
     parts.append(Text(f"differences are to {found.soaks[0].label}", style="dim"))
@@ -81,4 +84,6 @@ def _cell(row: ComparedQuantity, index: int) -> str:
     text = number(metric.value, 4)
     if index == 0 or difference.absolute is None:
         return text
-    return f"{text} ({signed(difference.percent)} %)" if difference.percent is not None else text
+    if row.unit in DIFFERENCES_IN_UNIT or difference.percent is None:
+        return f"{text} ({signed(difference.absolute, 2)})"
+    return f"{text} ({signed(difference.percent)} %)"

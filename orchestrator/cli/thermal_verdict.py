@@ -38,6 +38,7 @@ def _device(item: DeviceReproduction) -> list[Any]:
     parts += [Text(f"  not measured: {clean(text)}", style="yellow") for text in item.unmeasured]
     if found.quantities:
         parts.append(_quantities(found.quantities))
+        parts += [Text(f"  {item.name}: {clean(item.words)}") for item in found.quantities if item.verdict != "reproduced"]
     parts += [Text(f"  {clean(check.words)}") for check in found.predictions]
     for repeat in found.repeats:
         line = Text(f"  {repeat.job_id}: ").append(repeat.verdict, style=_STYLE[repeat.verdict])
@@ -49,7 +50,7 @@ def _device(item: DeviceReproduction) -> list[Any]:
 def _quantities(quantities: tuple[QuantityVerdict, ...]) -> Table:
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     right = ("expected", "tolerance", "observed [95 %]")
-    for name in ("quantity", "unit", *right, "verdict", ""):
+    for name in ("quantity", "unit", *right, "verdict"):
         view.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for item in quantities:
         low, high = number(item.tolerance_low, 4), number(item.tolerance_high, 4)
@@ -60,5 +61,5 @@ def _quantities(quantities: tuple[QuantityVerdict, ...]) -> Table:
             if item.observed.low is not None and item.observed.high is not None:
                 observed += f" [{number(item.observed.low, 4)}, {number(item.observed.high, 4)}]"
         cells = (Text(item.name), Text(item.unit), Text(number(item.expected, 4)), Text(tolerance), Text(observed))
-        view.add_row(*cells, Text(item.verdict, style=_STYLE[item.verdict]), Text(clean(item.words)))
+        view.add_row(*cells, Text(item.verdict, style=_STYLE[item.verdict]))
     return view

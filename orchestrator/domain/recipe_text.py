@@ -31,7 +31,7 @@ _COMMENTS = {
     "edgematrix_version": None,
     "throttled": "What the first run showed: whether the device slowed down (null: nothing on it could have shown that), named by what.",
     "onset_cause": None,
-    "expectations": "What a repeat is held against: `relative` is a share of the value, `absolute` is in its unit. Change them freely.",
+    "expectations": "What a repeat is held against: `relative` is a share of the value, `absolute` is in its unit; the wider counts.",
     "conditions": "The conditions of the first run; what differs in a repeat is named as a reason.",
     "predictions": "When the first run's fitted curve would reach its limit, and at which ambient.",
     "heating": "How the first run heated before any throttling, where its fit is good: what other ambients are predicted from.",
@@ -80,8 +80,10 @@ def yaml_text(value: Any) -> str:
     dumper = _Dumper(stream, sort_keys=False, allow_unicode=True, width=130, default_flow_style=None)
     dumper.open()
     root = dumper.represent_data(value)
-    # Innermost lists and mappings stand in one line each, the whole does not.
-    root.flow_style = False
+    # What lies deeper and holds nothing but scalars stands in one line each.
+    if isinstance(root, yaml.MappingNode):
+        for node in (root, *(child for _, child in root.value if isinstance(child, yaml.MappingNode))):
+            node.flow_style = False
     dumper.serialize(root)
     dumper.close()
     return stream.getvalue()

@@ -205,6 +205,8 @@ class _Writing:
         if settings.graph_optimization is not None:
             axes["graph_optimization"] = settings.graph_optimization
         soak = _as_written(self._run.soak).model_dump(mode="json", exclude_none=True)
+        if self._run.soak.probe is None:
+            soak["probe"] = None  # left out, it would mean the default
         content = {
             "format": 1,
             "name": envelope.experiment.name,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.analysis.reproduction import unit_spread
 from orchestrator.domain.recipe import RecipeConditions, UnitSpread
@@ -25,7 +25,9 @@ class ComparedSoak:
 
     label: str
     job_id: str
+    experiment_id: str
     variant: str
+    repeat: int
     story: ThermalStory
     conditions: RecipeConditions
 
@@ -81,7 +83,9 @@ def compare_soaks(context: Context, texts: Sequence[str]) -> ThermalComparison:
             left_out.append(error.message)
             continue
         story = tell_soak(run)
-        soaks.append(ComparedSoak("", job_id, run.envelope.variant.name, story, conditions_of(run, story)))
+        envelope = run.envelope
+        whose = (job_id, envelope.experiment.id, envelope.variant.name, envelope.job.repeat)
+        soaks.append(ComparedSoak("", *whose, story, conditions_of(run, story)))
     if len(soaks) < 2:
         raise SelectionInvalid(f"fewer than two of these soaks left anything: {'; '.join(left_out)}", "edgematrix show JOB says why")
     labelled = _labelled(soaks)
@@ -123,17 +127,16 @@ def _difference(base: float | None, metric: Metric | None) -> Difference:
 
 
 def _labelled(soaks: Sequence[ComparedSoak]) -> tuple[ComparedSoak, ...]:
-    """Name each by what tells them apart: device, variant, and its number where that is not enough."""
-    devices, variants = {item.conditions.device for item in soaks}, {item.variant for item in soaks}
-    labels = [
-        " ".join(word for word, told in ((item.conditions.device, len(devices) > 1), (item.variant, len(variants) > 1)) if told)
-        or item.job_id
-        for item in soaks
-    ]
-    counts: dict[str, int] = defaultdict(int)
-    found = []
-    for item, label in zip(soaks, labels, strict=True):
-        counts[label] += 1
-        unique = f"{label} #{counts[label]}" if labels.count(label) > 1 else label
-        found.append(ComparedSoak(unique, item.job_id, item.variant, item.story, item.conditions))
-    return tuple(found)
+    """Name each by what tells them apart: device, variant, the repeat within one experiment; by its job where that is not enough."""
+    tells: tuple[Callable[[ComparedSoak], str], ...] = (
+        lambda item: item.conditions.device,
+        lambda item: item.variant,
+        lambda item: f"repeat {item.repeat + 1}" if one_experiment else "",
+    )
+    one_experiment = len({item.experiment_id for item in soaks}) == 1
+    varying = [tell for tell in tells if len({tell(item) for item in soaks}) > 1]
+    labels = [" ".join(filter(None, (tell(item) for tell in varying))) for item in soaks]
+    return tuple(
+        replace(item, label=label if label and labels.count(label) == 1 else f"{label} {item.job_id}".strip())
+        for item, label in zip(soaks, labels, strict=True)
+    )

@@ -119,6 +119,10 @@ def test_a_recorded_pattern_travels_with_its_times(lab: SoakLab, tmp_path: Path)
     assert soak.arrivals_secs == (0.0, 0.25, 0.5)
 
 
+def test_a_soak_without_probes_stays_without(lab: SoakLab) -> None:
+    assert parse_recipe(recipe_text(recipe_of(lab, probe=None)), "recipe.yaml").soak.probe is None
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
