@@ -105,7 +105,10 @@ def _scatter(panel: ThermalPanel, key: str, label: str, known: Known) -> Figure:
     )
     path = Line(tuple(value for _, value, _ in known), tuple(mean for _, _, mean in known), "muted", width_px=0.7, opacity=0.5)
     x = replace(value_axis([value for _, value, _ in known], about=6), title=label)
-    y = replace(value_axis([mean for _, _, mean in known]), title="invoke (ms)")
+    means = [mean for _, _, mean in known]
+    # Without a change to show, noise would fill the height.
+    typical = sorted(means)[len(means) // 2]
+    y = replace(value_axis([*means, 0.95 * typical, 1.05 * typical]), title="invoke (ms)")
     title = f"Latency against {key}"
     return Figure(
         f"scatter-{key}", title, f"{headline(panel)}: {title.lower()}", x, y, 260, points, (path,) if key == "temperature" else ()

@@ -87,12 +87,15 @@ def _joined(secs: FloatArray, ends: FloatArray, shades: FloatArray) -> tuple[tup
 
 
 def _averaged(secs: FloatArray, ends: FloatArray, shades: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Equal stretches of the whole time with the mean level of what was read in each; none where nothing was read."""
-    moments = np.column_stack([secs, ends]).reshape(-1)
-    lengths, silent = ends - secs, np.zeros(secs.size)
-    known = np.append(0.0, np.cumsum(np.column_stack([lengths, silent]).reshape(-1)))[:-1]
-    level = np.append(0.0, np.cumsum(np.column_stack([lengths * shades, silent]).reshape(-1)))[:-1]
+    """Equal stretches of the whole time, cut to where the level was above nothing in each, with the mean level there."""
+    moments, silent = np.column_stack([secs, ends]).reshape(-1), np.zeros(secs.size)
+    level = np.append(0.0, np.cumsum(np.column_stack([(ends - secs) * shades, silent]).reshape(-1)))[:-1]
     edges = np.linspace(float(secs[0]), float(ends[-1]), MOST_STRETCHES + 1)
-    covered = np.diff(np.interp(edges, moments, known))
-    means = np.divide(np.diff(np.interp(edges, moments, level)), covered, out=np.zeros(MOST_STRETCHES), where=covered > 1e-9)
-    return edges[:-1], edges[1:], _stepped(means)
+    active_secs, active_ends = secs[shades > 0], ends[shades > 0]
+    first = np.searchsorted(active_ends, edges[:-1], "right")
+    last = np.searchsorted(active_secs, edges[1:], "left") - 1
+    some = first <= last
+    starts = np.maximum(edges[:-1][some], active_secs[first[some]])
+    stops = np.minimum(edges[1:][some], active_ends[last[some]])
+    means = (np.interp(stops, moments, level) - np.interp(starts, moments, level)) / np.maximum(stops - starts, 1e-9)
+    return starts, stops, _stepped(np.clip(means, 0.0, 1.0))
