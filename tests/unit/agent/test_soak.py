@@ -138,7 +138,7 @@ def test_what_places_the_queries_in_time_is_there_before_the_model_is_loaded(dev
 
 
 def test_a_fixed_rate_with_work_beside_it(device: Any) -> None:
-    folder, code = _soak(device, pattern=LoadPattern("fixed_rate", rate_hz=50.0), co_load=CoLoad(1, 1), probe=None, duration_secs=1.0)
+    folder, code = _soak(device, pattern=LoadPattern("fixed_rate", rate_hz=50.0), co_load=CoLoad(1, 1), probe=None, duration_secs=0.4)
     report = device.report(folder)
     assert (code, report.error) == (EXIT_COMPLETED, None)
     assert len(report.soak.co_load_cpus) in (0, 2)
@@ -149,13 +149,6 @@ def test_a_fixed_rate_with_work_beside_it(device: Any) -> None:
     arrivals = round((int(starts[-1]) - int(starts[0])) * 50 / 1e9 - 0.5) + 1
     assert len(starts) == report.steady_count
     assert report.steady_count + report.soak.dropped_count >= arrivals > 1
-
-
-def test_a_thermal_cycle_on_a_machine_without_a_temperature_names_the_remedy(device: Any) -> None:
-    folder, code = _soak(device, pattern=LoadPattern("thermal_cycle", low_c=40.0, high_c=50.0))
-    error = device.report(folder).error
-    assert (code, error["code"], error["class"]) == (EXIT_ERROR, "sensor_unavailable", "configuration")
-    assert "control_sensor" in error["remedy"]
 
 
 def test_a_soak_without_settings_and_settings_without_a_soak_are_refused(device: Any) -> None:
