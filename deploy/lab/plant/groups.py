@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _REMOVE_SECS = 10.0
+#: By version of the interface: the file that weighs a group against others, and the most that it takes.
+_PRECEDENCE = {1: ("cpu.shares", 262_144), 2: ("cpu.weight", 10_000)}
 
 
 class NoControlGroups(Exception):
@@ -43,11 +45,13 @@ class ControlGroup:
         self._usage = self._folder("cpuacct")
 
     def make(self) -> None:
-        """Make the group. Raises OSError."""
+        """Make the group, which goes before everybody else on its core: a board has its cores to itself. Raises OSError."""
         for hierarchy in self.hierarchies:
             if self.version == 2:
                 (hierarchy.folder / "cgroup.subtree_control").write_text("+cpu")
             (hierarchy.folder / self.name).mkdir(exist_ok=True)
+        name, most = _PRECEDENCE[self.version]
+        (self._quota / name).write_text(str(most))
 
     def entrances(self) -> list[Path]:
         """Files into which a process writes its number to be of the group, with all its children to come."""

@@ -36,6 +36,7 @@ def test_with_version_1_a_group_counts_in_one_hierarchy_and_is_limited_in_anothe
     group = ControlGroup("em-a", old(tmp_path))
     group.make()
     assert group.version == 1
+    assert (tmp_path / "cpu" / "em-a" / "cpu.shares").read_text() == "262144"
     assert [path.relative_to(tmp_path).as_posix() for path in group.entrances()] == ["cpu/em-a/cgroup.procs", "cpuacct/em-a/cgroup.procs"]
     (tmp_path / "cpuacct" / "em-a" / "cpuacct.usage").write_text("12345678901\n")
     assert group.usage_ns() == 12_345_678_901
@@ -56,6 +57,7 @@ def test_with_version_2_one_file_counts_and_one_limits(tmp_path: Path) -> None:
     group = ControlGroup("em-a", new(tmp_path))
     group.make()
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu"
+    assert (tmp_path / "em-a" / "cpu.weight").read_text() == "10000"
     (tmp_path / "em-a" / "cpu.stat").write_text("usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n")
     assert group.usage_ns() == 1_500_000
     group.limit(0.5, 10_000)
@@ -73,7 +75,8 @@ def test_a_machine_that_cannot_limit_cpu_time_is_told_so(tmp_path: Path) -> None
 
 def test_a_group_that_is_gone_is_removed_and_unlimited_without_a_word(tmp_path: Path) -> None:
     group = ControlGroup("em-a", old(tmp_path))
-    group.make()
+    for name in ("cpu", "cpuacct"):
+        (tmp_path / name / "em-a").mkdir()
     group.remove()
     group.remove()
     group.unlimit()
