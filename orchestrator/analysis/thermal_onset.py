@@ -25,6 +25,9 @@ QUOTA_SHARE = 0.03
 #: A lowered clock or a quota must last for this long: schedulers and governors twitch.
 HOLD_SECS = 1.0
 
+#: When others use more than this of all CPUs, a rise of latency says nothing of throttling (the threshold of ``background_load``).
+OTHERS_PERCENT = 10.0
+
 _FLAGS = {
     "throttled.": "throttled",
     "frequency_capped.": "frequency capped",
@@ -61,7 +64,7 @@ def find_throttling(run: SoakRun, windows: Windows, control: Series | None) -> T
     contention = None
     if slow is not None and slow.any():
         sign = _latency_sign(run, windows, slow)
-        contention = None if signs else _taken_by_others(run, windows, sign)
+        contention = None if signs else _taken_by_others(run, windows, slow)
         if contention is None:
             signs.append(sign)
     if not telltales and slow is None:
@@ -180,22 +183,42 @@ def _latency_sign(run: SoakRun, windows: Windows, slow: NDArray[np.bool_]) -> Th
     return ThrottleSign(cause=ThrottleCause.LATENCY, at_secs=float(windows.start[first]), channel="invoke", words=words)
 
 
-def _taken_by_others(run: SoakRun, windows: Windows, sign: ThrottleSign) -> str | None:
-    """Tell in words when the slow windows are somebody else's doing: others used the CPU, and no query cost more of it than before.
+def _taken_by_others(run: SoakRun, windows: Windows, slow: NDArray[np.bool_]) -> str | None:
+    """Tell in words when slow windows are somebody else's doing: others were at work, or had the CPU while no query cost more of it.
 
-    This needs the group's quota in sight: a quota makes queries wait in the same way.
+    The second needs the group's quota in sight: a quota makes queries wait in the same way.
     """
+    since = float(windows.start[int(np.argmax(slow))])
+    others = _others_share(run, windows, slow)
+    if others is not None and others > OTHERS_PERCENT:
+        return f"latency rose from {since:.0f} s on, but other processes used {others:.0f} % of all CPUs meanwhile"
     used, quota = run.channels.get("runner_cpu_secs"), run.channels.get("cgroup.throttled_secs")
     if used is None or quota is None:
         return None
-    before = _cost(run, used, 0.0, sign.at_secs)
-    after = _cost(run, used, sign.at_secs, run.steady_secs)
+    before = _cost(run, used, 0.0, since)
+    after = _cost(run, used, since, run.steady_secs)
     if before is None or after is None or after > before * (1 + run.soak.onset.rise_percent / 200):
         return None
     return (
-        f"latency rose from {sign.at_secs:.0f} s on, but a query cost as much CPU time as before and no quota held the processes:"
+        f"latency rose from {since:.0f} s on, but a query cost as much CPU time as before and no quota held the processes:"
         " others had the CPU"
     )
+
+
+def _others_share(run: SoakRun, windows: Windows, slow: NDArray[np.bool_]) -> float | None:
+    """What other processes used in the slow windows, percent of all CPUs; None where it was not read or co-load was asked for."""
+    busy, own = run.channels.get("cpu_busy_percent"), run.channels.get("runner_cpu_percent")
+    if busy is None or own is None or run.soak.co_load.cpu_workers or run.soak.co_load.memory_workers:
+        return None
+    shares = []
+    for series in (busy, own):
+        window = np.floor(series.secs / windows.secs).astype(np.int64)
+        inside = (window >= 0) & (window < slow.size)
+        inside[inside] = slow[window[inside]]
+        if not inside.any():
+            return None
+        shares.append(float(series.value[inside].mean()))
+    return shares[0] - shares[1]
 
 
 def _cost(run: SoakRun, used: Series, start: float, end: float) -> float | None:

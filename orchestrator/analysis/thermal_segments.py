@@ -14,7 +14,7 @@ import numpy as np
 
 from orchestrator.analysis.statistics import FloatArray
 from orchestrator.analysis.thermal_energy import PowerSource
-from orchestrator.analysis.thermal_fit import BodyFit, best_fit, fit_bodies, quantum_of, scatter_of
+from orchestrator.analysis.thermal_fit import BodyFit, best_fit, quantum_of, scatter_of
 from orchestrator.analysis.thermal_run import Series, SoakRun
 from orchestrator.analysis.thermal_scalars import granted_cores
 from orchestrator.analysis.thermal_windows import Windows
@@ -27,16 +27,19 @@ LEAST_CHANGE_C = 3.0
 FEWEST_STEPS = 8
 #: The segment must last for so many of its slowest time constant.
 LEAST_SPAN_TAUS = 1.0
-#: The 95 % interval of every time constant must lie within this share of it.
+#: The 95 % interval of the slowest time constant must lie within this share of it.
 WIDEST_INTERVAL = 0.08
-#: A time constant shorter than so many sampling periods is not to be had.
+#: The faster of two bodies is told when it spans so many sampling periods and is known to this share, else left out.
 FEWEST_PERIODS = 10
+WIDEST_FAST_INTERVAL = 0.06
+#: After so many of its time constants the fast body has died away.
+FAST_IS_OVER = 6.0
 LEAST_R_SQUARED = 0.98
 #: Scatter beyond the sensor's own (noise and last digit) by this factor, and beyond this share of the change, is not scatter.
-MOST_SCATTER = 2.0
-MOST_SCATTER_SHARE = 0.01
-#: The load's mean must be the same in each third of the segment to this share.
-LOAD_TOLERANCE = 0.05
+MOST_SCATTER = 1.5
+MOST_SCATTER_SHARE = 0.005
+#: The load's mean must be the same in each third of the segment to this share; smaller deviations are allowed for in the fit.
+LOAD_TOLERANCE = 0.20
 
 Segment = Literal["heating", "cooling"]
 
@@ -51,37 +54,45 @@ def fit_segments(
     if run.steady_end.size:
         start, end = _heating_span(run, onset, windows)
         unsteady = _unsteady(run, start, end, power)
-        fits.append(_fit("heating", channel, run, control, start, end, unsteady, "before it throttled" if onset else ""))
+        fits.append(
+            _fit("heating", channel, run, control, start, end, unsteady, "before it throttled" if onset else "", _worked(run, power))
+        )
     cooling = _cooling_span(run)
     if cooling is not None:
-        fits.append(_fit("cooling", channel, run, control, *cooling, None, ""))
+        fits.append(_fit("cooling", channel, run, control, *cooling, None, "", None))
     return tuple(fits)
 
 
-def fit_part(part: Series, until: str = "") -> tuple[BodyFit | None, str | None, Series]:
-    """Fit readings under constant power: the fit, why it may not be shown (None when it may), and the readings it was made from.
+def fit_part(part: Series, until: str = "", load: Series | None = None) -> tuple[BodyFit | None, str | None, Series]:
+    """Fit readings under a steady load: the fit, why it may not be shown (None when it may), and the readings it was made from.
 
-    ``until`` says in the cause what ended the segment.
+    ``until`` says in the cause what ended the segment; ``load`` is what was worked until each moment, to allow for its deviations.
     """
     cause = _too_little(part, until)
-    found = best_fit(part.secs, part.value) if cause is None else None
+    found = best_fit(part.secs, part.value, load) if cause is None else None
     if found is None:
         return None, cause or "no such model can be had from these readings", part
     cause = _doubt(found, part, until)
-    if cause is not None and found.bodies == 2:
-        # Too few readings for the fast body: what comes after it has died away may still tell the slow one.
-        late = part.between(float(part.secs[0]) + 6 * float(found.taus[0]), float(part.secs[-1]))
-        slow = fit_bodies(late.secs, late.value, 1) if _too_little(late, until) is None else None
-        if slow is not None and _doubt(slow, late, until) is None:
-            return slow, None, late
+    if cause is None and _unsure_fast(found, part):
+        # The slow body is sure, and once the fast one has died away the model is the same without it.
+        moment = FAST_IS_OVER * float(found.taus[0])
+        return found.after_fast(moment), None, part.between(float(part.secs[0]) + moment, float(part.secs[-1]))
     return found, cause, part
 
 
 def _fit(
-    segment: Segment, channel: str, run: SoakRun, control: Series, start: float, end: float, unsteady: str | None, until: str
+    segment: Segment,
+    channel: str,
+    run: SoakRun,
+    control: Series,
+    start: float,
+    end: float,
+    unsteady: str | None,
+    until: str,
+    load: Series | None,
 ) -> ThermalFit:
     start, end = max(_pieces(run, start, end), key=lambda piece: piece[1] - piece[0], default=(start, end))
-    found, cause, part = (None, unsteady, control) if unsteady else fit_part(control.between(start, end), until)
+    found, cause, part = (None, unsteady, control) if unsteady else fit_part(control.between(start, end), until, load)
     if found is not None:
         start = float(part.secs[0])
     return _described(segment, channel, start, end, found, cause)
@@ -112,14 +123,18 @@ def _doubt(fit: BodyFit, part: Series, until: str) -> str | None:
     scatter = scatter_of(part.value)
     if fit.rmse > max(MOST_SCATTER * scatter, MOST_SCATTER_SHARE * change):
         return f"the residuals of {fit.rmse:.2f} °C are more than the sensor's scatter of {scatter:.2f} °C: the load or the air changed"
-    shortest = float(fit.taus[0]) / max(float(np.median(np.diff(part.secs))), 1e-9)
-    if shortest < FEWEST_PERIODS:
-        return f"the time constant of {fit.taus[0]:.3g} s spans {shortest:.1f} sampling periods; {FEWEST_PERIODS} are needed"
-    widest = int(np.argmax(fit.half_widths))
-    if fit.half_widths[widest] > WIDEST_INTERVAL:
-        share = 100 * float(np.expm1(fit.half_widths[widest]))
-        return f"the time constant of {fit.taus[widest]:.3g} s is known to ± {share:.0f} % only; {100 * WIDEST_INTERVAL:g} are asked for"
+    share = float(np.expm1(fit.half_widths[-1]))
+    if share > WIDEST_INTERVAL:
+        return f"the time constant of {slow:.3g} s is known to ± {100 * share:.0f} % only; {100 * WIDEST_INTERVAL:g} are asked for"
     return None
+
+
+def _unsure_fast(fit: BodyFit, part: Series) -> bool:
+    """Whether the faster of two bodies is too fast for the sampling, or not known well enough, to be told."""
+    if fit.bodies == 1:
+        return False
+    periods = float(fit.taus[0]) / max(float(np.median(np.diff(part.secs))), 1e-9)
+    return periods < FEWEST_PERIODS or float(np.expm1(fit.half_widths[0])) > WIDEST_FAST_INTERVAL
 
 
 def _heating_span(run: SoakRun, onset: Onset | None, windows: Windows) -> tuple[float, float]:
@@ -169,6 +184,19 @@ def _unsteady(run: SoakRun, start: float, end: float, power: PowerSource | None)
                 return f"the load was not constant: {word} differed by {100 * worst:.0f} % between parts of the segment"
             return None
     return None
+
+
+def _worked(run: SoakRun, power: PowerSource | None) -> Series | None:
+    """What the device had worked until each moment: CPU time, else energy above the power at rest."""
+    used = run.channels.get("cgroup.cpu_secs") or run.channels.get("runner_cpu_secs")
+    if used is not None or power is None or run.rest is None:
+        return used
+    rest = power.series.between(*run.rest).value
+    if not rest.size:
+        return None
+    above = power.series.value - rest.mean()
+    steps = np.diff(power.series.secs) * (above[1:] + above[:-1]) / 2
+    return Series(power.series.secs, np.concatenate([[0.0], np.cumsum(steps)]))
 
 
 def _power_means(power: PowerSource | None, edges: FloatArray) -> FloatArray | None:
