@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from benchmarks.heat_judge import Held
 from benchmarks.heat_lab import EARNEST, FAN, FAULTY, HEAVY, LIGHT, OTHER_AMBIENT_C, QUICK, HeatLab
 from benchmarks.heat_summary import Run, write
 from benchmarks.plan import AGENT_PYTHON, REPOSITORY
+from deploy.lab import needs
+from deploy.lab.errors import LabImpossible
 
 TIMES = 5
 STABLE_SOAKS = 10
@@ -32,6 +35,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="constants ten times as fast: minutes instead of most of an hour")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where the summary goes")
     asked = parser.parse_args()
+    try:
+        needs.refuse_without_root()
+    except LabImpossible as error:
+        print(f"nothing is proved: {error.message}; {error.remedy}", file=sys.stderr)
+        return 1
     pace = QUICK if asked.quick else EARNEST
     started, before = time.monotonic(), summary.load_average()
     with tempfile.TemporaryDirectory(prefix="edgematrix-heat-") as scratch, HeatLab(Path(scratch), pace, AGENT_PYTHON) as lab:

@@ -55,8 +55,8 @@ class Pace:
         return 3 * (self.duration_secs + self.idle_secs + self.cooldown_secs) + 300
 
 
-EARNEST = Pace("constants of a board", 2.0, 60.0, 300.0, 10.0, 10.0, 20.0, 10.0, 10.0)
-QUICK = Pace("ten times as fast", 0.2, 6.0, 36.0, 2.0, 3.0, 12.0, 2.0, 20.0)
+EARNEST = Pace("the constants of a board", 2.0, 60.0, 300.0, 10.0, 10.0, 20.0, 10.0, 10.0)
+QUICK = Pace("constants a tenth of a board's", 0.2, 6.0, 30.0, 2.0, 3.0, 8.0, 2.0, 20.0)
 
 
 class HeatLab:
@@ -77,6 +77,7 @@ class HeatLab:
         self._lab = Lab(load_definition(self._file))
         self.side_by_side = 3 if len(others) >= 3 else 1
         self._pool = ThreadPoolExecutor(max_workers=self.side_by_side)
+        self._running: set[subprocess.Popen[str]] = set()
         self._stack: EmbeddedStack | None = None
         self.context: Context = open_home(self.home)
 
@@ -97,7 +98,9 @@ class HeatLab:
     def __exit__(self, *about: object) -> None:
         if self._stack is not None:
             self._stack.stop()
-        self._pool.shutdown()
+        for process in tuple(self._running):
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
         self.command("lab", "down", "--purge", "--devices", self._file)
         self.context.engine.dispose()
 
@@ -108,14 +111,20 @@ class HeatLab:
         """Run an edgematrix command and return what it printed. Raises RuntimeError when it ends with another code."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EDGEMATRIX_")}
         environment |= {"EDGEMATRIX_HOME": str(self.home), "EDGEMATRIX_AGENT_PYTHON": str(self._agent_python), "NO_COLOR": "1"}
-        ended = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli", *map(str, words)],
             cwd=self.folder, env=environment | {"PYTHONPATH": str(REPOSITORY)}, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=limit_secs, check=False,
-        )  # fmt: skip
-        if ended.returncode not in codes:
-            raise RuntimeError(f"edgematrix {' '.join(map(str, words))} ended with {ended.returncode}: {ended.stderr[-2000:]}")
-        return ended.stdout
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            self._running.add(process)
+            try:
+                stdout, stderr = process.communicate(timeout=limit_secs)
+            finally:
+                self._running.discard(process)
+                process.kill()
+        if process.returncode not in codes:
+            raise RuntimeError(f"edgematrix {' '.join(map(str, words))} ended with {process.returncode}: {stderr[-2000:]}")
+        return stdout
 
     def begin(self, work: Callable[[], Any]) -> Future[Any]:
         """Start something that waits for commands, beside everything else."""
