@@ -1,9 +1,10 @@
 """What a soak run is asked to do, and what it leaves behind: the part of the protocol about heat. Pure data; ``agent.protocol`` offers it.
 
-A soak run goes through these parts, in this order; each is a phase of ``queries`` or an event, so that nothing has to be guessed later:
+A soak run goes through these parts, in this order; each is a phase of ``queries`` or an event, so that nothing has to be guessed later
+(with ``marker`` a square wave of load comes before the runner starts, and another one last):
 
 1. first query, then ``probe.cold_rounds`` rounds of the probe samples, cold and without pressure;
-2. ``idle``: nothing for ``idle_secs``, to read temperature and power at rest; with ``marker`` a square wave of load before it;
+2. ``idle``: nothing for ``idle_secs``, to read temperature and power at rest;
 3. ``precondition``: load flat out until ``precondition_until_c`` or for ``precondition_secs``, whichever is first;
 4. ``warmup`` as in a latency run (``LoadSettings``), then ``steady``: the load pattern for ``duration_secs``, a round of probes every
    ``probe.every_secs``, tagged ``probe``;
