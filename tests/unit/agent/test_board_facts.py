@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from boards import Board
+from sensor_boards import Board
 
 from agent import board as board_of
 from agent import board_facts, conditions

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from boards import Board
+from sensor_boards import Board
 
 from agent import programs
 from agent.programs import Polled, Programs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boards import Board, captured, read, read_until, readings
+from sensor_boards import Board, captured, read, read_until, readings
 
 from agent.sensors import SENSORS
 from agent.sensors.android import BatteryService, ThermalHeadroom, ThermalService, parse_battery, parse_thermalservice

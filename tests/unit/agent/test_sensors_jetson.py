@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boards import FIXTURES, Board, read, read_until, readings
+from sensor_boards import FIXTURES, Board, read, read_until, readings
 
 from agent.sensors.hwmon import HardwareMonitors
 from agent.sensors.jetson import GpuClock, JetsonPower, OverCurrent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boards import FIXTURES, Board, read, readings
+from sensor_boards import FIXTURES, Board, read, readings
 
 from agent.host import HostFiles
 from agent.protocol import QUANTITIES

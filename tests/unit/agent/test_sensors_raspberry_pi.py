@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boards import Board, read, read_until, readings, write
+from sensor_boards import Board, read, read_until, readings, write
 
 from agent.sensors.hwmon import HardwareMonitors
 from agent.sensors.linux import CpuClocks, ThermalZones
