@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,18 @@ class ArtifactStore:
                 if _copy(source, target) != ref.sha256:
                     raise DigestMismatch(f"{path} changed while it was stored", "let nothing write to it, then run again")
         return ref
+
+    def put_written(self, write: Callable[[BinaryIO], None], kind: str) -> ArtifactRef:
+        """Store what ``write`` writes, without holding it in memory: into a file aside first, since its name is known when it is whole."""
+        with self._errors():
+            aside = None
+            if self._folder is not None:
+                aside = self._folder / "incoming"
+                aside.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=aside) as file:
+                write(cast(BinaryIO, file))
+                file.flush()
+                return self.put_file(Path(file.name), kind)
 
     def get_bytes(self, sha256: str) -> bytes:
         """Return the content, checked against its name."""

@@ -7,6 +7,7 @@ others read as one array per row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from orchestrator.store.errors import TraceDamaged
 
 Column = npt.NDArray[Any]
 
-#: Bounds the memory that a reader needs at once; one group is also the piece that a reader may skip.
-_ROWS_PER_GROUP = 4 * 1024 * 1024
+#: Bounds the memory that a writer needs beside the columns, and a reader at once; a group is also the piece that a reader may skip.
+_ROWS_PER_GROUP = 512 * 1024
 
 
 def write_trace(columns: Mapping[str, Column]) -> bytes:
@@ -29,13 +30,14 @@ def write_trace(columns: Mapping[str, Column]) -> bytes:
 
     Raises ValueError for columns of different lengths or of more than two dimensions.
     """
-    return bytes(_written(columns))
-
-
-def _written(columns: Mapping[str, Column]) -> memoryview:
-    """The Parquet file in the memory that it was written to: a large one is not copied."""
-    table = pa.table({name: _to_arrow(name, column) for name, column in columns.items()})
     sink = pa.BufferOutputStream()
+    _write(columns, sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _write(columns: Mapping[str, Column], sink: Any) -> None:
+    table = pa.table({name: _to_arrow(name, column) for name, column in columns.items()})
     pq.write_table(
         table,
         sink,
@@ -45,12 +47,11 @@ def _written(columns: Mapping[str, Column]) -> memoryview:
         write_statistics=False,
         **_encodings(table.schema),
     )
-    return memoryview(sink.getvalue())
 
 
 def publish_trace(store: ArtifactStore, columns: Mapping[str, Column]) -> TraceInfo:
     """Write a trace into the store and return its name, to be made visible by :func:`orchestrator.store.results.insert_result`."""
-    ref = store.put_bytes(_written(columns), "trace")
+    ref = store.put_written(partial(_write, columns), "trace")
     return TraceInfo(sha256=ref.sha256, size_bytes=ref.size_bytes, rows=len(next(iter(columns.values()), ())))
 
 
@@ -72,8 +73,9 @@ def parse_trace(data: bytes, columns: Sequence[str] | None = None, *, name: str 
         missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
         if missing:
             raise TraceDamaged(f"trace {name} has no column {missing[0]!r}", f"it has {', '.join(file.schema_arrow.names)}")
-        table = file.read(columns=None if columns is None else list(columns))
-        return {column: _to_numpy(table.column(column)) for column in (columns or table.column_names)}
+        # One after the other: a column is copied out of its row groups, and all of them twice in memory would be twice a soak.
+        wanted = file.schema_arrow.names if columns is None else columns
+        return {column: _to_numpy(file.read(columns=[column]).column(column)) for column in wanted}
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
         raise TraceDamaged(f"trace {name} is not a whole Parquet file: {error}", "restore it from a backup") from error
 
