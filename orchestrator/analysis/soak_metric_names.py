@@ -30,6 +30,8 @@ _ROWS: tuple[tuple[str, str, Better, str], ...] = (
     ("cooling_tau_secs", "s", "neither", "slowest time constant of the cool-down, where its fit is offered"),
     ("probe_changed_samples", "samples", "lower", "probe samples whose outputs under load were not those of the cold device"),
     ("dropped_count", "queries", "lower", "arrivals of the load pattern that passed while a query ran"),
+    ("dropped_for_probes_count", "queries", "neither", "arrivals of the load pattern that passed while a round of probes was answered"),
+    ("probe_time_percent", "%", "neither", "share of the steady part that rounds of probes took"),
     ("sampling_cpu_percent", "%", "lower", "CPU time of the sampling process, in percent of one core"),
 )
 

@@ -155,11 +155,8 @@ def _still(series: Series) -> list[tuple[float, float]]:
     changed = np.flatnonzero(np.diff(series.value) != 0)
     begins = np.concatenate([[0], changed + 1])
     ends = np.concatenate([changed, [series.value.size - 1]])
-    return [
-        (float(series.secs[begin]), float(series.secs[end]))
-        for begin, end in zip(begins, ends, strict=True)
-        if series.secs[end] - series.secs[begin] >= STUCK_SECS
-    ]
+    long = series.secs[ends] - series.secs[begins] >= STUCK_SECS
+    return [(float(series.secs[begin]), float(series.secs[end])) for begin, end in zip(begins[long], ends[long], strict=True)]
 
 
 def _range(series: Series) -> float:

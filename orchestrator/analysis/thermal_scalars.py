@@ -112,7 +112,8 @@ def _cpu(found: Findings) -> Iterator[Metric]:
     run = found.run
     for name, channel in (("granted_cpu_cores", "cgroup.cpu_secs"), ("runner_cpu_cores", "runner_cpu_secs")):
         cores = granted_cores(run.channels.get(channel), 0.0, run.steady_secs)
-        yield _metric(name, cores, f"{channel} was not read twice in the steady part")
+        none = "the agent had no control group of its own" if name == "granted_cpu_cores" else f"the device shows no {channel}"
+        yield _metric(name, cores, f"{channel} was not read twice in the steady part" if channel in run.channels else none)
 
 
 def _temperatures(found: Findings) -> Iterator[Metric]:
@@ -163,8 +164,11 @@ def _fits(found: Findings) -> Iterator[Metric]:
 def _rest(found: Findings) -> Iterator[Metric]:
     changed = None if found.probe.verdict in ("not asked", "undetermined") else float(len(found.probe.changes))
     yield _metric("probe_changed_samples", changed, found.probe.words, found.probe.samples)
-    soak = found.run.runner.soak
-    yield _metric("dropped_count", float(soak.dropped_count) if soak else None, "the runner did not report it")
+    soak, steady_ns = found.run.runner.soak, found.run.runner.steady_ns
+    unsaid = "the runner did not report it"
+    yield _metric("dropped_count", float(soak.dropped_count) if soak else None, unsaid)
+    yield _metric("dropped_for_probes_count", float(soak.dropped_for_probes) if soak else None, unsaid)
+    yield _metric("probe_time_percent", 100 * soak.probe_ns / steady_ns if soak and steady_ns else None, unsaid)
     cost = found.run.outcome.sampling
     share = 100 * cost.cpu_secs / cost.wall_secs if cost is not None and cost.wall_secs > 0 else None
     yield _metric("sampling_cpu_percent", share, "the supervisor did not report it")
