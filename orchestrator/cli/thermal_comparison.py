@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from orchestrator.cli.output import print_result
 from orchestrator.report.thermal_words import finding
-from orchestrator.report.words import ABSENT, clean, number, signed
+from orchestrator.report.words import ABSENT, clean, fixed, number, signed
 
 if TYPE_CHECKING:
     from orchestrator.domain.recipe import UnitSpread
@@ -32,14 +33,23 @@ def print_comparison(found: ThermalComparison) -> None:
     parts += [Text(f"left out: {clean(text)}", style="yellow") for text in found.left_out]
     parts.append(_side_by_side(found) if len(found.soaks) <= MOST_COLUMNS else _one_by_one(found))
     parts.append(Text(f"differences are to {found.soaks[0].label}", style="dim"))
-    if found.conditions:
+    conditions = {name: values for name, values in found.conditions.items() if name != "device"}  # the labels tell the devices
+    if conditions:
         parts.append(Text("What their conditions differ in", style="bold"))
-        for name, values in found.conditions.items():
-            told = ", ".join(f"{label} {clean(value, 80)}" for label, value in values.items())
+        for name, values in conditions.items():
+            told = "; ".join(f"{clean(value, 80)} ({', '.join(labels)})" for value, labels in _grouped(values).items())
             parts.append(Text(f"  {name.replace('_', ' ')}: {told}"))
     for profile, spreads in found.spreads.items():
         parts += [Text(f"Between units of {profile}", style="bold"), spread_table(spreads)]
     print_result(Group(*parts))
+
+
+def _grouped(values: Mapping[str, str]) -> dict[str, list[str]]:
+    """Value → the labels that have it."""
+    groups: dict[str, list[str]] = {}
+    for label, value in values.items():
+        groups.setdefault(value, []).append(label)
+    return groups
 
 
 def spread_table(spreads: tuple[UnitSpread, ...]) -> Table:
@@ -49,7 +59,13 @@ def spread_table(spreads: tuple[UnitSpread, ...]) -> Table:
         view.add_column(name, justify="right" if right else "left", overflow="fold")
     for spread in spreads:
         units = ", ".join(f"{name} {number(value, 4)}" for name, value in spread.units.items())
-        cells = (spread.name, f"{units} {spread.unit}", number(spread.between_percent), number(spread.within_percent), clean(spread.words))
+        cells = (
+            spread.name,
+            f"{units} {spread.unit}",
+            fixed(spread.between_percent, 2),
+            fixed(spread.within_percent, 2),
+            clean(spread.words),
+        )
         view.add_row(*map(Text, cells))
     return view
 

@@ -71,7 +71,6 @@ def make_recipe(context: Context, run: LoadedSoak, story: ThermalStory) -> Recip
         )
     files, spec = _Writing(context.artifacts, run).spec()
     heating, limit_c = heating_of(story)
-    heating, limit_c = heating_of(story)
     with open_session(context.engine) as session:
         record_artifacts(session, files.values(), context.clock())
     return Recipe(

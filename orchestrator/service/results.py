@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from orchestrator.domain.results import Metric, Reason, ResultEnvelope
 from orchestrator.domain.states import Emulation, JobOutcome, JobState, Scenario
+from orchestrator.domain.thermal import ThrottleCause
 from orchestrator.report.findings import Finding, findings
 from orchestrator.report.inputs import PairComparison, ReportExtras, ReportInput
 from orchestrator.report.node_placement import worst_placement
@@ -233,10 +234,11 @@ def _value(job: ResultEnvelope, name: str) -> float | None:
 
 
 def _deciding_sign(job: ResultEnvelope) -> str | None:
-    """The sign of throttling that came when the onset is told."""
+    """The surest of the signs of throttling that came when the onset is told."""
     onset = _value(job, "time_to_throttle_secs")
-    named = (item for item in job.metrics if item.name.startswith(THROTTLE_SIGNS) and onset is not None and item.value == onset)
-    return next((item.name.removeprefix(THROTTLE_SIGNS) for item in named), None)
+    if onset is None:
+        return None
+    return next((cause.value for cause in ThrottleCause if _value(job, THROTTLE_SIGNS + cause.value) == onset), None)
 
 
 def _deterministic(row: Row) -> bool | None:

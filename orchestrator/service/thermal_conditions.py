@@ -13,6 +13,9 @@ from orchestrator.domain.states import Emulation
 from orchestrator.domain.thermal import ThermalStory
 from orchestrator.service.thermal import LoadedSoak
 
+#: Temperatures differ when they lie further apart than this, °C.
+_TEMPERATURES = {"ambient_c": 1.0, "start_c": 3.0}
+
 
 def conditions_of(run: LoadedSoak, story: ThermalStory) -> RecipeConditions:
     """Return the conditions of an attempt; ambient and start temperature are those of its story."""
@@ -41,9 +44,15 @@ def differing(conditions: Mapping[str, RecipeConditions]) -> dict[str, dict[str,
     found: dict[str, dict[str, str]] = {}
     for name in RecipeConditions.model_fields:
         values = {label: value for label, item in conditions.items() if (value := _told(name, getattr(item, name))) is not None}
-        if len(set(values.values())) > 1:
+        apart = _spread_c([getattr(item, name) for item in conditions.values()]) if name in _TEMPERATURES else None
+        if len(set(values.values())) > 1 and (apart is None or apart > _TEMPERATURES[name]):
             found[name] = values
     return found
+
+
+def _spread_c(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return max(known) - min(known) if known else 0.0
 
 
 def _told(name: str, value: Any) -> str | None:

@@ -41,6 +41,14 @@ def test_show_begins_with_the_finding(soaks: SoakLab, edgematrix: Edgematrix) ->
         assert part in ended.out
 
 
+def test_the_table_of_an_experiment_names_what_showed_the_throttling(soaks: SoakLab, edgematrix: Edgematrix) -> None:
+    job = one_soak(soaks)
+    out = edgematrix("show").out
+    assert "(cooling device)" in out
+    assert "the numbers did not change" in out
+    assert f"next: edgematrix thermal show {job}" in out
+
+
 def test_show_as_json_is_the_whole_story(soaks: SoakLab, edgematrix: Edgematrix) -> None:
     job = one_soak(soaks, Board())
     document = edgematrix("thermal", "show", job, "--json").document
@@ -79,7 +87,7 @@ def test_compare_shows_the_difference_and_what_conditions_differ(soaks: SoakLab,
     soaks.measure(second, Board(trip_c=60.0, load_w=4.5), kernel={"release": "6.6"})
     ended = edgematrix("thermal", "compare", first, second)
     assert ended.code == 0, ended.err
-    assert "kernel: bench 6.1, other 6.6" in ended.out
+    assert "kernel: 6.1 (bench); 6.6 (other)" in ended.out
     assert "Between units of linux-x86_64" in ended.out
     document = edgematrix("thermal", "compare", "last", "--json").document
     (row,) = [item for item in document["quantities"] if item["name"] == "time_to_throttle_secs"]
