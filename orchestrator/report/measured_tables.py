@@ -23,12 +23,15 @@ _LOOK = {Change.COLLAPSED: "bad", Change.WORSE: "warn"}
 
 def matrix_table(matrix: Matrix, model: str) -> Table:
     """Variant × place: is it right, what changed, how fast, and may it be trusted."""
-    columns = (
-        Column("Variant"),
-        Column("Place", "device, and what else varies"),
+    accuracy = (
         Column(f"{matrix.of(model)[0].quality.title} [95 %]", "with its 95 % interval", True),
         Column("Δ reference", "difference to the reference variant in the same place, 95 % interval paired by sample", True),
         Column("Flips lost / won", "samples that went from right to wrong / from wrong to right", True),
+    )
+    columns = (
+        Column("Variant"),
+        Column("Place", "device, and what else varies"),
+        *(accuracy if asks_for(matrix, model, Scenario.ACCURACY) else ()),
         *(Column(f"{name} ms", METRICS[f"latency_ms.{name}"].meaning, True) for name in _percentiles(matrix, model)),
         *((Column("Sustained/burst", METRICS["sustained_burst"].meaning, True),) if asks_for(matrix, model, Scenario.SOAK) else ()),
         Column("Validity", "the worst level among the jobs of the cell"),
@@ -37,10 +40,13 @@ def matrix_table(matrix: Matrix, model: str) -> Table:
 
 
 def places_table(matrix: Matrix, model: str) -> Table | None:
-    """One line for each variant with its accuracy in every place side by side; None where there is one place, or too many for a line."""
+    """One line for each variant with its accuracy in every place side by side.
+
+    None where there is one place, or too many for a line, or where no accuracy was asked for.
+    """
     rows = matrix.of(model)
     places = {row.place.key: row.place for row in rows}
-    if not 2 <= len(places) <= MOST_PLACES:
+    if not 2 <= len(places) <= MOST_PLACES or not asks_for(matrix, model, Scenario.ACCURACY):
         return None
     found = {(row.variant.name, key): row for row in rows for key in [row.place.key]}
     variants = {row.variant.name: row for row in reversed(rows)}
@@ -161,12 +167,11 @@ def _matrix_row(matrix: Matrix, row: Row) -> TableRow:
         for word in (clean(row.variant.runtime, 20), clean(row.variant.precision, 30), "reference" if row.variant.reference else "")
         if word
     )
+    accuracy = (_accuracy_cell(row), _difference_cell(matrix, row, bad), _flips_cell(row))
     cells = (
         Cell(row.name, row.name, clean(row.variant.quantization, 200), "name", small),
         place_cell(row),
-        _accuracy_cell(row),
-        _difference_cell(matrix, row, bad),
-        _flips_cell(row),
+        *(accuracy if asks_for(matrix, row.model, Scenario.ACCURACY) else ()),
         *(latency_cell(row.latency(f"latency_ms.{name}")) for name in _percentiles(matrix, row.model)),
         *((_sustained_cell(row),) if asks_for(matrix, row.model, Scenario.SOAK) else ()),
         _validity_cell(row),

@@ -58,4 +58,4 @@ def channel_words(name: str) -> str:
     rest = rest or family
     for ending in ("_c", "_khz", "_mw"):
         rest = rest.removesuffix(ending)
-    return f"{rest} (ambient)" if family == "ambient" else rest
+    return f"{rest} (ambient)" if family == "ambient" and rest != family else rest

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from orchestrator.report.figure import SERIES_COLORS, Axis, Color, Figure, FigureGroup, Line, Point, Rule, Stack
 from orchestrator.report.inputs import SeriesLine, ThermalPanel
 from orchestrator.report.thermal_axis import drawn_line, known_values, time_axis, value_axis
-from orchestrator.report.thermal_words import finding, headline, seconds, sustained_share
-from orchestrator.report.words import counted, fixed, listed, number
+from orchestrator.report.thermal_words import finding, headline, seconds, short_name, sustained_share
+from orchestrator.report.words import clean, counted, fixed, listed, number, shortened
 
 #: More soaks than this in one figure are a tangle; colours repeat after six, dashed.
 MOST_OVERLAID = 12
@@ -49,11 +49,13 @@ def overlay_group(panels: Sequence[ThermalPanel]) -> FigureGroup | None:
     drawn = tuple(replace(strip, rules=strip.rules + rules) for strip in strips if strip is not None)
     if not drawn:
         return None
-    names = _names(shown)
+    names = _names(shown, headline)
     legend = tuple((panel_look(index)[0], f"{name}{' (dashed)' if panel_look(index)[1] else ''}") for index, name in enumerate(names))
     title = f"{counted(len(shown), 'soak')} on one axis of time"
     summary = f"{title}: " + " ".join(f"{name}: {finding(panel.story)}" for name, panel in zip(names, shown, strict=True))
-    return FigureGroup("overlay", _overlay_words(panels, shown, names), (Stack("overlay", "", summary, drawn),), legend, title)
+    return FigureGroup(
+        "overlay", _overlay_words(panels, shown, _names(shown, short_name)), (Stack("overlay", "", summary, drawn),), legend, title
+    )
 
 
 def scatter_group(panel: ThermalPanel) -> FigureGroup | None:
@@ -126,7 +128,7 @@ def _strip(
 ) -> Figure | None:
     lines: list[Line] = []
     values: list[float] = []
-    for index, (panel, name) in enumerate(zip(panels, _names(panels), strict=True)):
+    for index, (panel, name) in enumerate(zip(panels, _names(panels, headline), strict=True)):
         line = line_of(panel)
         if line is not None:
             color, dashed = panel_look(index)
@@ -146,10 +148,11 @@ def _window_line(panel: ThermalPanel, name: Literal["rate_qps", "mean_ms", "cloc
     return SeriesLine(name, "", windows.time_s, getattr(windows, name)) if windows is not None else None
 
 
-def _names(panels: Sequence[ThermalPanel]) -> list[str]:
-    """Headlines, with the job's id where two would be the same."""
-    names = [headline(panel) for panel in panels]
-    return [name if names.count(name) == 1 else f"{name} ({panel.story.job_id[:8]})" for name, panel in zip(names, panels, strict=True)]
+def _names(panels: Sequence[ThermalPanel], named: Callable[[ThermalPanel], str]) -> list[str]:
+    """What each is named, with the job's id where two would be the same."""
+    names = [named(panel) for panel in panels]
+    jobs = [shortened(clean(panel.story.job_id, 64), 20) for panel in panels]
+    return [name if names.count(name) == 1 else f"{name} ({job})" for name, job in zip(names, jobs, strict=True)]
 
 
 def _overlay_words(panels: Sequence[ThermalPanel], shown: Sequence[ThermalPanel], names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from orchestrator.domain.thermal import ThermalStory
 from orchestrator.report.inputs import ThermalPanel
 from orchestrator.report.table import Cell, Column, Table, TableRow, absent
 from orchestrator.report.thermal_words import STOPPED, headline, numbers, seconds
-from orchestrator.report.words import clean, counted, fixed, number
+from orchestrator.report.words import clean, counted, fixed
 
 _PROBE_KINDS = {"changed": "bad", "undetermined": "warn", "stable": "", "not asked": "absent"}
 
@@ -34,7 +34,7 @@ def _cells(panel: ThermalPanel) -> tuple[Cell, ...]:
     onset = story.onset
     name = headline(panel)
     return (
-        Cell(name, name, story.job_id, "name", clean(story.job_id, 12)),
+        Cell(name, name, story.job_id, "name", clean(story.job_id, 40)),
         Cell(seconds(onset.at_secs), onset.at_secs, clean(onset.words, 300)) if onset else _no_onset(story),
         Cell(str(onset.cause), str(onset.cause), clean(onset.words, 300)) if onset else absent(clean(story.throttle_words, 300)),
         _scalar(story, "sustained_burst", 2),
@@ -68,9 +68,9 @@ def _probe_cell(story: ThermalStory) -> Cell:
 
 
 def _load_cell(story: ThermalStory) -> Cell:
-    words = f"{number(story.steady_secs)} s"
+    words = seconds(story.steady_secs)
     if story.stopped:
         return Cell(words, story.steady_secs, STOPPED.get(story.stopped, clean(story.stopped, 60)), "warn", "ended itself")
     if not story.complete:
-        return Cell(words, story.steady_secs, f"of {number(story.planned_secs)} s planned", "warn", "incomplete")
+        return Cell(words, story.steady_secs, f"of {seconds(story.planned_secs)} planned", "warn", "incomplete")
     return Cell(words, story.steady_secs)

@@ -26,13 +26,18 @@ def finding(story: ThermalStory) -> str:
 
 
 def headline(panel: ThermalPanel) -> str:
-    """Whose soak it is: variant, device, repeat, and what must be known of it beside the numbers."""
-    words = f"{clean(panel.variant, 80)} on {clean(panel.device, 60)}"
+    """Whose soak it is, and what must be known of it beside the numbers."""
+    words = short_name(panel)
     if panel.emulated is not Emulation.NONE:
         words += f" (emulated: {panel.emulated})"
-    words += f", repeat {panel.repeat + 1}" if panel.repeat else ""
-    words += f", attempt {panel.story.attempt}" if panel.story.attempt > 1 else ""
     return words if panel.story.complete or panel.story.stopped else f"{words} (incomplete)"
+
+
+def short_name(panel: ThermalPanel) -> str:
+    """Name a soak in a sentence: variant, device, and repeat where there are several."""
+    words = f"{clean(panel.variant, 80)} on {clean(panel.device, 60)}"
+    words += f", repeat {panel.repeat + 1}" if panel.repeat else ""
+    return words + (f", attempt {panel.story.attempt}" if panel.story.attempt > 1 else "")
 
 
 def surroundings(panel: ThermalPanel) -> str:
