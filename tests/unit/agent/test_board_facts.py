@@ -17,9 +17,10 @@ def test_a_power_mode_is_read_also_behind_a_warning(tmp_path: Path) -> None:
     assert conditions.collect(board.host, {}, board.programs)["power_mode"] == "MODE_15W"
 
 
-def test_a_power_mode_that_cannot_be_read_is_unknown_with_its_cause(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "then"), [("", "exit 1"), ("NVPM ERROR: no access\n", "exit 0")])
+def test_a_power_mode_that_cannot_be_read_is_unknown_with_its_cause(tmp_path: Path, text: str, then: str) -> None:
     board = Board(tmp_path, "jetson-xavier-nx-jetpack5")
-    board.answer("nvpmodel -q", "", then="exit 1")
+    board.answer("nvpmodel -q", text, then=then)
     found = conditions.collect(board.host, {}, board.programs)
     assert found["power_mode"] is None
     assert "nvpmodel" in found["unknown"]["power_mode"]
