@@ -18,13 +18,15 @@ from typing import Any
 
 from benchmarks import heat_judge, summary
 from benchmarks.heat_judge import Held
-from benchmarks.heat_lab import EARNEST, FAN, FAULTY, HEAVY, LIGHT, OTHER_AMBIENT_C, QUICK, HeatLab
+from benchmarks.heat_lab import EARNEST, FAN, FAULTY, HEAVY, LIGHT, OTHER_AMBIENT_C, QUICK, TWIN, HeatLab
 from benchmarks.heat_summary import Run, write
 from benchmarks.plan import AGENT_PYTHON, REPOSITORY
 from deploy.lab import needs
 from deploy.lab.errors import LabImpossible
 
 TIMES = 5
+#: As few as a verdict needs.
+TIMES_ELSEWHERE = 3
 STABLE_SOAKS = 10
 _REPRODUCTION_CODES = (0, 5, 6)
 
@@ -33,6 +35,7 @@ def main() -> int:
     """Run every proof; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heat", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="constants ten times as fast: minutes instead of most of an hour")
+    parser.add_argument("--first", action="store_true", help="the first proof alone, of throttling: six minutes")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where the summary goes")
     asked = parser.parse_args()
     try:
@@ -43,7 +46,7 @@ def main() -> int:
     pace = QUICK if asked.quick else EARNEST
     started, before = time.monotonic(), summary.load_average()
     with tempfile.TemporaryDirectory(prefix="edgematrix-heat-") as scratch, HeatLab(Path(scratch), pace, AGENT_PYTHON) as lab:
-        rows = prove(lab)
+        rows = prove(lab, not asked.first)
         how = f"{lab.side_by_side} device(s) at a time: " + ", ".join(f"{name} on core {core}" for name, core in lab.cores.items())
     run = Run(pace.name, how, before, summary.load_average(), round(time.monotonic() - started), rows)
     page = write(run, asked.output, datetime.now(UTC))
@@ -51,8 +54,8 @@ def main() -> int:
     return int(not all(row.holds for row in rows))
 
 
-def prove(lab: HeatLab) -> list[Held]:
-    """Soak three devices side by side, then repeat one of them while the others go on."""
+def prove(lab: HeatLab, all_proofs: bool) -> list[Held]:
+    """Soak three devices side by side; then repeat one of them, while its twin is in another air and another one fails."""
     begun = [
         lab.begin(lambda: lab.soak(LIGHT)),
         lab.begin(lambda: lab.soak(HEAVY, heavy=True)),
@@ -65,16 +68,17 @@ def prove(lab: HeatLab) -> list[Held]:
         heat_judge.spans_periods(lab, heavy),
         *heat_judge.fan(lab, fan),
     ]
-    recipe = lab.folder / "recipe.yaml"
-    lab.command("thermal", "recipe", light, "--output", recipe)
+    if not all_proofs:
+        return rows
     begun = [
-        lab.begin(lambda: (_reproduce(lab, recipe, TIMES, None), _reproduce(lab, recipe, 1, OTHER_AMBIENT_C))),
+        lab.begin(lambda: _reproduce(lab, LIGHT, light, TIMES, None)),
         lab.begin(lambda: lab.soak(FAULTY)),
-        lab.begin(lambda: lab.soak(HEAVY, heavy=True, repeats=2)),
+        lab.begin(lambda: _elsewhere(lab)),
     ]
-    (same, other), (faulty,), more = lab.wait(begun)
+    same, (faulty,), (twin, other) = lab.wait(begun)
+    rows += heat_judge.throttling(lab, TWIN, "50 µs model, twin", twin)
     rows += [*heat_judge.reproduced(same, TIMES), *heat_judge.not_reproduced(other), heat_judge.changed(lab, faulty)]
-    sound = [light, heavy, fan, *more, *(job for view in (same, other) for device in view["devices"] for job in device["job_ids"])]
+    sound = [light, heavy, fan, twin, *(job for view in (same, other) for device in view["devices"] for job in device["job_ids"])]
     return [
         *rows,
         heat_judge.no_alarm(lab, sound),
@@ -82,10 +86,18 @@ def prove(lab: HeatLab) -> list[Held]:
     ]
 
 
-def _reproduce(lab: HeatLab, recipe: Path, times: int, ambient_c: float | None) -> dict[str, Any]:
+def _elsewhere(lab: HeatLab) -> tuple[str, dict[str, Any]]:
+    """A soak of the twin, and its repeats in another air."""
+    (job_id,) = lab.soak(TWIN)
+    return job_id, _reproduce(lab, TWIN, job_id, TIMES_ELSEWHERE, OTHER_AMBIENT_C)
+
+
+def _reproduce(lab: HeatLab, device: str, job_id: str, times: int, ambient_c: float | None) -> dict[str, Any]:
+    recipe = lab.folder / f"{device}-recipe.yaml"
+    lab.command("thermal", "recipe", job_id, "--output", recipe)
     ambient = [] if ambient_c is None else ["--ambient", f"{ambient_c:g}"]
     limit = times * lab.pace.run_limit_secs
-    words = ["--device", LIGHT, "--times", str(times), *ambient, "--json"]
+    words = ["--device", device, "--times", str(times), *ambient, "--json"]
     found: dict[str, Any] = json.loads(lab.command("thermal", "reproduce", recipe, *words, limit_secs=limit, codes=_REPRODUCTION_CODES))
     return found
 

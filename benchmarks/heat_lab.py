@@ -24,7 +24,7 @@ from orchestrator.service.context import Context
 from orchestrator.worker.embedded import EmbeddedStack
 from orchestrator.worker.settings import Settings
 
-LIGHT, HEAVY, FAN, FAULTY = "heat-light", "heat-heavy", "heat-fan", "heat-faulty"
+LIGHT, TWIN, HEAVY, FAN, FAULTY = "heat-light", "heat-twin", "heat-heavy", "heat-fan", "heat-faulty"
 AMBIENT_C, OTHER_AMBIENT_C = 25.0, 31.0
 FAULTY_ABOVE_C = 75.0
 QUOTA_PERIOD_MS = 10.0
@@ -71,8 +71,9 @@ class HeatLab:
         cores = sorted(os.sched_getaffinity(0))
         self.own_core = cores[0]
         others = cores[1:] or cores
-        # The faulty device works while the one with the fan rests.
-        self.cores = {name: others[number % len(others)] for name, number in ((LIGHT, 0), (HEAVY, 1), (FAN, 2), (FAULTY, 2))}
+        # No two that share a core work at the same time.
+        places = {LIGHT: 0, HEAVY: 1, FAULTY: 1, FAN: 2, TWIN: 2}
+        self.cores = {name: others[number % len(others)] for name, number in places.items()}
         self._file.write_text(yaml.safe_dump(self._definition()), encoding="utf-8")
         self._lab = Lab(load_definition(self._file))
         self.side_by_side = 3 if len(others) >= 3 else 1
@@ -171,6 +172,7 @@ class HeatLab:
         }
         more: dict[str, dict[str, Any]] = {
             LIGHT: {"board": "raspberry-pi"},
+            TWIN: {"board": "raspberry-pi"},
             HEAVY: {"board": "jetson"},
             FAN: {"fan": _FAN},
             FAULTY: {"board": "raspberry-pi"},
