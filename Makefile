@@ -90,6 +90,8 @@ evidence: setup ## The long proofs and the performance figures, into benchmarks/
 	@$(ORCHESTRATOR)/python -m benchmarks.chaos --faults 200 --seed 1
 	@$(ORCHESTRATOR)/python -m benchmarks.fleet
 	@$(ORCHESTRATOR)/python -m benchmarks.transfer
+	@$(ORCHESTRATOR)/python -m benchmarks.heat
+	@$(ORCHESTRATOR)/python -m benchmarks.soak_rate
 	@$(ORCHESTRATOR)/python -m benchmarks
 
 # Training tools are no dependency of the product: they live in an environment of their own.
