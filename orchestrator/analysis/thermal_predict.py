@@ -18,6 +18,8 @@ from orchestrator.domain.thermal import Estimate, LimitPrediction, Onset, Therma
 _BEYOND_C = (0.0, 5.0, 10.0, 20.0)
 _DRAWS = 400
 _MOMENTS = 2_000
+#: A reading this many residuals from the curve is not explained by the sensor's noise and last digit.
+_SCATTER = 4.0
 #: A prediction looks no further ahead than so many of the slowest time constant: then all is said.
 _LONGEST_TAUS = 12.0
 
@@ -82,14 +84,20 @@ def _predicted(
 
 
 def _throttling_level(fit: ThermalFit | None, onset: Onset | None, profile_limit_c: float | None) -> float | None:
-    """Where it throttled, by the fitted curve: a reading is late and rounded, the curve is neither."""
+    """Where it throttled, by the fitted curve: a reading is late and rounded, the curve is neither.
+
+    The curve is that of the mean load. Where the reading is further from it than the sensor's scatter, the load was another one just then,
+    and the reading counts.
+    """
     if onset is None:
         return profile_limit_c
-    if fit is None or fit.steady_c is None:
+    if fit is None or fit.steady_c is None or fit.rmse_c is None:
         return onset.temperature_c
     moment = np.array([max(onset.at_secs - fit.start_secs, 0.0)])
     taus, amplitudes = np.array([[tau.value for tau in fit.tau_secs]]), np.array([fit.amplitude_c])
-    return float(temperature_at(moment, taus, amplitudes, np.array([fit.steady_c.value]))[0, 0])
+    level = float(temperature_at(moment, taus, amplitudes, np.array([fit.steady_c.value]))[0, 0])
+    reading = onset.temperature_c
+    return level if reading is None or abs(reading - level) <= _SCATTER * fit.rmse_c else reading
 
 
 def _reached(fit: ThermalFit, level_c: float) -> Estimate | None:
