@@ -266,8 +266,19 @@ class DeviceAgent:
             ) from error
         return message
 
-    def pull_stream(self, run: str, stream: str, target: Path, size_limit: int, part_bytes: int = PULL_BYTES) -> int:
-        """Append what is new of a stream to ``target``; its size is the offset, so a broken link goes on where it stopped."""
+    def pull_stream(
+        self,
+        run: str,
+        stream: str,
+        target: Path,
+        size_limit: int,
+        part_bytes: int = PULL_BYTES,
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Append what is new of a stream to ``target``; its size is the offset, so a broken link goes on where it stopped.
+
+        Returns how much is there now: less than the device has when ``out_of_time`` after a part.
+        """
         path = self._path(protocol.JOBS_FOLDER, run, f"{stream}.spool")
         with target.open("ab") as file:
             offset = file.tell()
@@ -277,6 +288,8 @@ class DeviceAgent:
                     break
                 file.write(part)
                 offset += len(part)
+                if out_of_time():
+                    break
             return offset
 
     # --- below ---------------------------------------------------------------------------------------------

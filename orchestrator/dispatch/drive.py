@@ -21,6 +21,7 @@ from orchestrator.dispatch.job_rows import END_PATIENCE_SECS, LOOK_AGAIN_MIN_SEC
 from orchestrator.dispatch.leases import LEASE_SECS, release_lease, renew_lease
 from orchestrator.dispatch.ledger import set_health
 from orchestrator.dispatch.measuring import remeasure_against_reference
+from orchestrator.dispatch.pulling import PullUnfinished
 from orchestrator.dispatch.salvage import salvage, worth_keeping
 from orchestrator.dispatch.starting import settings_of, start, start_facts
 from orchestrator.dispatch.surroundings import reset_surroundings
@@ -178,10 +179,14 @@ def _pause(progress: RunProgress | None) -> float:
 
 
 def _collect(gateway: Gateway, held: Held) -> None:
-    outcome = collect(gateway, _agent(gateway, held), held)
+    try:
+        outcome = collect(gateway, _agent(gateway, held), held)
+    except PullUnfinished:
+        return look_again(gateway, held, (held.job.progress or {}) | {"seen_at": gateway.clock()}, 0.0)
     if outcome is not None:
         held.job.state, held.job.outcome = JobState.FINISHED, outcome
         _let_go(gateway, held)
+    return None
 
 
 def _cancel(gateway: Gateway, held: Held) -> None:
@@ -192,8 +197,8 @@ def _cancel(gateway: Gateway, held: Held) -> None:
         if status.state == "running":
             agent.cancel(held.run, held.fence)
             return look_again(gateway, held, dict(held.job.progress or {}), LOOK_AGAIN_MIN_SECS)
-        if status.state in ("ended", "lost"):
-            _keep_what_is_there(gateway, held, None)
+        if status.state in ("ended", "lost") and not _keep_what_is_there(gateway, held, None):
+            return None
     with open_session(gateway.engine) as session:
         end(session, held.job, held.device, held.fence, JobOutcome.CANCELED, None, gateway.clock())
     held.job.state = JobState.FINISHED
@@ -291,6 +296,9 @@ def _keep_what_is_there(gateway: Gateway, held: Held, error: EdgematrixError | N
         return True
     try:
         salvage(gateway, _agent(gateway, held), held, error)
+    except PullUnfinished:
+        look_again(gateway, held, (held.job.progress or {}) | {"seen_at": gateway.clock()}, 0.0)
+        return False
     except (DatabaseBusy, DatabaseUnreachable, ArtifactsUnreachable):
         raise
     except Exception as failed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,14 @@ from orchestrator.store.tables import Job
 
 log = structlog.get_logger(__name__)
 
+#: How long one drive pulls; what is left comes with the next nudge, under a renewed lease. The queries of a long soak over a slow link take
+#: longer than any one drive may.
+PULL_SECS = 60.0
+
+
+class PullUnfinished(Exception):
+    """There is more to bring over than one drive has time for; the next one goes on where this one stopped."""
+
 
 def pull_whole(
     gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, fence: int, references: Mapping[str, protocol.ContentRef]
@@ -27,13 +35,13 @@ def pull_whole(
     """Bring the streams over that a completed run says it wrote, and verify them against what it says.
 
     Only the names of the protocol are ever asked for, into files this side has named. Raises :class:`agent.errors.DeviceReplyInvalid`,
-    :class:`agent.errors.DigestMismatch`, :class:`agent.spool.SpoolDamaged`; the attempt is then repeated.
+    :class:`agent.errors.DigestMismatch`, :class:`agent.spool.SpoolDamaged`; the attempt is then repeated. Raises :class:`PullUnfinished`.
     """
     run = f"{job.id}.{job.attempts}"
     missing = [stream for stream in required_streams(plan, job) if stream not in references]
     if missing:
         raise errors.DeviceReplyInvalid(f"{run} claims to be complete and brings no {' and no '.join(missing)}", "it is tried again")
-    folder = gateway.run_folder(run, fence)
+    folder, out_of_time = gateway.run_folder(run, fence), _deadline(gateway)
     streams: Streams = {}
     for stream in protocol.STREAMS:
         reference = references.get(stream)
@@ -43,7 +51,9 @@ def pull_whole(
         if not 0 <= reference.size_bytes <= limit:
             raise errors.DeviceReplyInvalid(f"{stream} of {run} claims {reference.size_bytes} bytes; at most {limit} are possible")
         target = folder / f"{stream}.spool"
-        size = agent.pull_stream(run, stream, target, reference.size_bytes)
+        size = agent.pull_stream(run, stream, target, reference.size_bytes, out_of_time=out_of_time)
+        if size < reference.size_bytes and out_of_time():
+            raise PullUnfinished
         if size != reference.size_bytes or _sha256(target) != reference.sha256:
             target.unlink()
             raise errors.DigestMismatch(
@@ -61,14 +71,19 @@ def pull_whole(
 def pull_partial(gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, fence: int) -> Streams:
     """Bring over what a run has written that will not go on: every stream to its last whole block; one that is damaged is left out.
 
-    A link that breaks raises as ever, and the next call goes on where this one stopped.
+    A link that breaks raises as ever, and the next call goes on where this one stopped. Raises :class:`PullUnfinished`.
     """
     run = f"{job.id}.{job.attempts}"
-    folder = gateway.run_folder(run, fence)
+    folder, out_of_time = gateway.run_folder(run, fence), _deadline(gateway)
     streams: Streams = {}
     for stream in protocol.STREAMS:
         target = folder / f"{stream}.spool"
-        if not agent.pull_stream(run, stream, target, stream_limit(plan, job, stream)):
+        before = target.stat().st_size if target.exists() else 0
+        size = agent.pull_stream(run, stream, target, stream_limit(plan, job, stream), out_of_time=out_of_time)
+        if size > before and out_of_time():
+            # Whether that was all of it is seen when nothing more comes.
+            raise PullUnfinished
+        if size == 0:
             continue
         try:
             found = _read(target, stream, plan.models[job.model].task.top_k)
@@ -78,6 +93,11 @@ def pull_partial(gateway: Gateway, agent: DeviceAgent, plan: Plan, job: Job, fen
         if found.block_count:
             streams[stream] = dict(found.columns)
     return streams
+
+
+def _deadline(gateway: Gateway) -> Callable[[], bool]:
+    until = gateway.clock() + PULL_SECS
+    return lambda: gateway.clock() >= until
 
 
 def _read(path: Path, stream: str, top_k: int) -> SpoolContents:

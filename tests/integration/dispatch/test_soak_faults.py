@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agent import protocol
 from agent.errors import DeviceUnreachable
@@ -145,6 +146,22 @@ def test_what_a_restarted_device_still_holds_of_a_soak_is_fetched_although_the_l
     assert (record.complete, outcome.status) == (False, "lost")
     assert outcome.duration_secs > 1.0
     assert_tells_of_the_load(outcome, streams)
+
+
+def test_a_soak_that_is_more_than_one_drive_can_fetch_is_fetched_by_several(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.dispatch.pulling.PULL_SECS", 0.0)
+    job_id = bench.submit_soak(duration_secs=3)
+    bench.drive_until(job_id, JobState.COLLECTING, JobState.FINISHED)
+    assert bench.drive_until_free(job_id).outcome == JobOutcome.COMPLETED
+    (record,) = attempts(bench, job_id)
+    assert record.complete
+    assert_tells_of_the_load(*kept(bench, record))
+    # The same for what a failed attempt has left.
+    job_id = bench.submit_soak()
+    run_until_loaded(bench, job_id)
+    experiments.cancel(bench.context, job_id)
+    assert bench.drive_until_free(job_id).outcome == JobOutcome.CANCELED
+    assert_tells_of_the_load(*kept(bench, attempts(bench, job_id)[0]))
 
 
 def test_a_canceled_soak_keeps_what_it_measured(bench: Bench) -> None:
