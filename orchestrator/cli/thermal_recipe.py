@@ -29,13 +29,13 @@ def recipe(
     """Make the recipe of a soak: the protocol, its files by content, the conditions, and what it showed with tolerances."""
     from orchestrator.cli.output import message, print_json
     from orchestrator.domain.recipe_text import recipe_text
-    from orchestrator.service import recipes, thermal
+    from orchestrator.service import recipe_making, recipes, thermal
     from orchestrator.service.context import open_context
     from orchestrator.service.export import write_atomically
 
     context = open_context()
     loaded = thermal.load_soak(context, thermal.find_soak(context, job))
-    made = recipes.make_recipe(context, loaded, thermal.tell_soak(loaded))
+    made = recipe_making.make_recipe(context, loaded, thermal.tell_soak(loaded))
     if files is not None:
         for path in recipes.write_files(context, made, files):
             message(f"file: {path}")

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from orchestrator.analysis.reproduction import Repeat, judge, unit_spread
 from orchestrator.domain.recipe import Recipe, Reproduction, UnitSpread, Verdict
+from orchestrator.domain.spec_text import parse_spec
 from orchestrator.domain.states import Scenario
 from orchestrator.service.context import Context
-from orchestrator.service.recipes import refuse_other_runs
+from orchestrator.service.recipe_making import as_written
+from orchestrator.service.recipes import RecipeUnreadable
 from orchestrator.service.selection import SelectionInvalid
-from orchestrator.service.thermal import NoTrace, load_soak, tell_soak
+from orchestrator.service.thermal import LoadedSoak, NoTrace, load_soak, tell_soak
 from orchestrator.service.thermal_conditions import conditions_of
 from orchestrator.store.database import read_session
 from orchestrator.store.results import load_envelopes
@@ -75,7 +77,7 @@ def judge_jobs(context: Context, recipe: Recipe, job_ids: Sequence[str]) -> Repr
         except NoTrace as error:
             unmeasured.setdefault(key, []).append(error.message)
             continue
-        refuse_other_runs(recipe, run)
+        _refuse_other_runs(recipe, run)
         story = tell_soak(run)
         repeats.setdefault(key, []).append(Repeat(envelope.job.id, story, conditions_of(run, story)))
     devices = tuple(
@@ -91,3 +93,21 @@ def judge_jobs(context: Context, recipe: Recipe, job_ids: Sequence[str]) -> Repr
 def _worst(verdicts: Sequence[Verdict]) -> Verdict:
     order: tuple[Verdict, ...] = ("not reproduced", "undetermined", "reproduced")
     return next(verdict for verdict in order if verdict in verdicts)
+
+
+def _refuse_other_runs(recipe: Recipe, run: LoadedSoak) -> None:
+    """Refuse a run that was not of the recipe's model, protocol and settings; ambient and surroundings may differ."""
+    spec = parse_spec(recipe.spec, "spec")
+    model = spec.models[0].variants[0]
+    wanted = next(item.sha256 for item in recipe.files if item.file == model.file)
+    settings, axes = run.envelope.job.settings, spec.settings
+    free = {"repeats": 1, "ambient": None, "surroundings": None}
+    if run.envelope.variant.sha256 != wanted:
+        why = f"ran the model {run.envelope.variant.name} with the SHA-256 {run.envelope.variant.sha256[:12]}…, not {wanted[:12]}…"
+    elif as_written(run.soak).model_copy(update=free) != recipe.soak.model_copy(update=free):
+        why = "followed another protocol"
+    elif settings.num_threads not in axes.num_threads or settings.provider not in axes.provider:
+        why = f"ran with other settings ({settings.num_threads} threads, provider {settings.provider})"
+    else:
+        return
+    raise RecipeUnreadable(f"{run.job_id} {why}", "judge the jobs that 'edgematrix thermal reproduce' made of this recipe")

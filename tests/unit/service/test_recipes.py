@@ -16,7 +16,7 @@ from orchestrator.domain.recipe import Recipe
 from orchestrator.domain.recipe_text import RecipeError, parse_recipe, recipe_text
 from orchestrator.domain.spec_text import parse_spec
 from orchestrator.domain.states import Scenario
-from orchestrator.service import recipes, submission
+from orchestrator.service import recipe_making, recipes, submission
 from orchestrator.service.thermal import load_soak, tell_soak
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session
@@ -36,7 +36,7 @@ def recipe_of(lab: SoakLab, **soak: object) -> Recipe:
     job_id = lab.jobs(lab.submit(lab.write_spec(**soak)))[0]
     lab.measure(job_id)
     loaded = load_soak(lab.context, job_id)
-    return recipes.make_recipe(lab.context, loaded, tell_soak(loaded))
+    return recipe_making.make_recipe(lab.context, loaded, tell_soak(loaded))
 
 
 def plan_of(lab: SoakLab, experiment_id: str) -> Plan:
@@ -69,7 +69,7 @@ def test_its_spec_runs_the_same_inputs_and_answers_although_the_data_file_is_ano
 
 def test_the_same_data_gives_the_same_file(lab: SoakLab) -> None:
     arrays = {"a": b"1", "b": b"2"}
-    assert recipes.npz_bytes(arrays) == recipes.npz_bytes(dict(arrays))
+    assert recipe_making.npz_bytes(arrays) == recipe_making.npz_bytes(dict(arrays))
 
 
 def test_it_is_followed_where_the_artifacts_are_not_with_the_files_beside_it(lab: SoakLab, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_run_that_was_cut_short_gives_no_recipe(lab: SoakLab) -> None:
     lab.lose(job_id, {"class": "infrastructure", "code": "run_lost", "message": "the run is gone"}, 40.0)
     loaded = load_soak(lab.context, job_id)
     with pytest.raises(recipes.RecipeUnreadable, match="not measured to its end"):
-        recipes.make_recipe(lab.context, loaded, tell_soak(loaded))
+        recipe_making.make_recipe(lab.context, loaded, tell_soak(loaded))
 
 
 def test_inputs_of_the_rebuilt_file_are_those_that_were_run(lab: SoakLab) -> None:
