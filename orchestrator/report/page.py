@@ -15,8 +15,8 @@ from orchestrator.report.panels import Look
 from orchestrator.report.reading import Matrix, is_measured, read_matrix
 from orchestrator.report.shell import Drawing, DrawnGroup, render_page
 from orchestrator.report.table import Table
-from orchestrator.report.thermal_page import draw_soaks, left_out_words
-from orchestrator.report.thermal_tables import soaks_table
+from orchestrator.report.thermal_page import draw_soaks, left_out_words, predictions
+from orchestrator.report.thermal_tables import changes_table, fits_table, soaks_table
 from orchestrator.report.words import clean, counted, listed, whole
 
 MAX_SPEC_CHARACTERS = 60_000
@@ -61,6 +61,9 @@ def render_report(report: ReportInput) -> str:
         emulation=emulation(matrix),
         models=models,
         soaks=soaks_table(soaks),
+        changes=changes_table(soaks),
+        fits=fits_table(soaks),
+        predictions=predictions(soaks),
         soak_groups=soak_groups,
         soaks_left_out=left_out_words(soaks),
         elsewhere=measured_tables.elsewhere_table(matrix),

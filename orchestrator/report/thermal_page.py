@@ -11,7 +11,8 @@ from orchestrator.report.reproduction_chart import reproduction_group
 from orchestrator.report.shell import Drawing, DrawnGroup, render_page
 from orchestrator.report.thermal_charts import soak_group
 from orchestrator.report.thermal_overlay import overlay_group, scatter_group
-from orchestrator.report.thermal_tables import soaks_table
+from orchestrator.report.thermal_tables import changes_table, fits_table, soaks_table
+from orchestrator.report.thermal_words import headline
 from orchestrator.report.words import clean, counted
 
 #: Soaks that get a figure of their own; the table and the overlaid figure hold the others.
@@ -47,9 +48,17 @@ def render_thermal_page(panels: Sequence[ThermalPanel], title: str, reproduction
         title=clean(title, 200),
         emulation=emulation_words(panels),
         soaks=soaks_table(panels),
+        changes=changes_table(panels),
+        fits=fits_table(panels),
+        predictions=predictions(panels),
         groups=groups,
         left_out=left_out_words(panels),
     )
+
+
+def predictions(panels: Sequence[ThermalPanel]) -> list[str]:
+    """Return what the fits foretell at other ambients, a sentence each."""
+    return [f"{headline(panel)}: {clean(item.words, 300)}" for panel in panels for item in panel.story.predictions]
 
 
 def emulation_words(panels: Sequence[ThermalPanel]) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.domain.thermal import ThermalStory
+from orchestrator.domain.thermal import Estimate, ProbeChange, ThermalStory
 from orchestrator.report.inputs import ThermalPanel
 from orchestrator.report.table import Cell, Column, Table, TableRow, absent
 from orchestrator.report.thermal_words import STOPPED, headline, numbers, seconds
-from orchestrator.report.words import clean, counted, fixed
+from orchestrator.report.words import clean, counted, fixed, number, whole
+
+#: Samples of one soak that are named.
+MOST_CHANGES = 24
 
 _PROBE_KINDS = {"changed": "bad", "undetermined": "warn", "stable": "", "not asked": "absent"}
 
@@ -27,6 +30,70 @@ def soaks_table(panels: Sequence[ThermalPanel]) -> Table:
         Column("Load", "how long it was loaded"),
     )
     return Table("soaks", columns, tuple(TableRow(_cells(panel)) for panel in panels))
+
+
+def changes_table(panels: Sequence[ThermalPanel]) -> Table:
+    """Return the probe samples whose outputs changed with heat, in the order in which they did."""
+    columns = (
+        Column("Soak"),
+        Column("Sample", "its number in the data", True),
+        Column("First changed after", "from the first steady query", True),
+        Column("At °C", "control temperature then", True),
+        Column("Rounds", "rounds of probes in which it gave other outputs", True),
+        Column("Class cold → hot"),
+    )
+    rows = []
+    for panel in panels:
+        for change in sorted(panel.story.probe.changes, key=lambda change: change.first_at_secs)[:MOST_CHANGES]:
+            known = change.temperature_c is not None
+            cells = (
+                Cell(headline(panel), headline(panel), panel.story.job_id, "name"),
+                Cell(whole(change.sample), float(change.sample)),
+                Cell(seconds(change.first_at_secs), change.first_at_secs),
+                Cell(fixed(change.temperature_c), change.temperature_c) if known else absent("not known"),
+                Cell(whole(change.rounds), float(change.rounds)),
+                _class_cell(change),
+            )
+            rows.append(TableRow(cells))
+    return Table("changes", columns, tuple(rows))
+
+
+def fits_table(panels: Sequence[ThermalPanel]) -> Table:
+    """Return how each soak heated and cooled, where a fit is offered; elsewhere why there is none."""
+    columns = (
+        Column("Soak"),
+        Column("Segment"),
+        Column("Time constants [95 %]", "of one or two thermal bodies, fastest first", True),
+        Column("Ends at °C [95 %]", "where the temperature was heading", True),
+        Column("RMSE °C", "of the fit", True),
+    )
+    rows = []
+    for panel in panels:
+        for fit in panel.story.fits:
+            why = "" if fit.offered else clean(fit.cause or "not told", 300)
+            cells = (
+                Cell(headline(panel), headline(panel), panel.story.job_id, "name"),
+                Cell(fit.segment, fit.segment, "", "", f"no fit: {why}" if why else ""),
+                absent(why) if why else Cell(" and ".join(_estimate(item, " s") for item in fit.tau_secs)),
+                absent(why) if why or fit.steady_c is None else Cell(_estimate(fit.steady_c), fit.steady_c.value),
+                absent(why) if why else Cell(fixed(fit.rmse_c, 2), fit.rmse_c),
+            )
+            rows.append(TableRow(cells))
+    return Table("fits", columns, tuple(rows))
+
+
+def _estimate(found: Estimate, unit: str = "") -> str:
+    interval = f" [{number(found.low)}, {number(found.high)}]" if found.low is not None and found.high is not None else ""
+    return f"{number(found.value)}{unit}{interval}"
+
+
+def _class_cell(change: ProbeChange) -> Cell:
+    if change.class_before is None or change.class_after is None:
+        return absent("the task has no classes, or the same class came with other scores")
+    words = f"{change.class_before} → {change.class_after}"
+    if change.class_before == change.class_after:
+        return Cell(words, words, "", "", "the same, with other scores")
+    return Cell(words, words, "", "bad")
 
 
 def _cells(panel: ThermalPanel) -> tuple[Cell, ...]:

@@ -228,6 +228,30 @@ def _mentions_marked_times(text: str) -> bool:
     return re.search(r"(?<![\d.a-f])7[\s\u202f,]?65[34]", text) is not None
 
 
+def soaked(device: DeviceCase, **values: float) -> ResultEnvelope:
+    metrics = tuple(Metric(name=name, value=value, unit="") for name, value in values.items())
+    return envelope(VARIANTS[0], device, Scenario.SOAK, 0, metrics=metrics)
+
+
+def test_numbers_that_change_with_heat_are_told_in_red_and_throttling_after_it() -> None:
+    hot = soaked(BENCH_A, probe_changed_samples=3.0, time_to_throttle_secs=93.4, sustained_burst=0.61)
+    text = own_part(render_report(ReportInput([hot, soaked(BENCH_B, sustained_burst=0.99)])))
+    red = re.search(r'<section class="finding red">(.*?)</section>', text, re.DOTALL)
+    assert red
+    assert "The numbers of onnx-fp32 change with heat on bench-a" in red[1]
+    assert "onnx-fp32 on bench-a after 93.4\u00a0s, sustained/burst 0.61." in text
+    assert "1 cell throttled under sustained load" in Page(text).text
+    assert [row[2] for row in Page(text).rows(0)] == ["0.61 throttled after 93.4 s", "0.99"]
+
+
+def test_soaks_of_an_emulated_cpu_throttle_nowhere_on_the_page() -> None:
+    emulated = soaked(replace(BENCH_B, emulated=Emulation.CPU), time_to_throttle_secs=93.4, sustained_burst=0.61)
+    text = own_part(render_report(ReportInput([emulated])))
+    assert "93.4" not in text
+    assert "throttled" not in Page(text).text
+    assert Page(text).rows(0)[0][2] == "–"
+
+
 def test_an_emulated_cpus_times_are_nowhere_on_the_page() -> None:
     text = own_part(render_report(_times_of(replace(BENCH_B, emulated=Emulation.CPU))))
     assert not _mentions_marked_times(re.sub(r"[0-9a-f]{12,64}", "", text))

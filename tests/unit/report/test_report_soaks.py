@@ -14,7 +14,7 @@ from agent.protocol import PHASES, QUERIES
 from orchestrator.analysis.thermal_run import Series, lay_out
 from orchestrator.domain.recipe import QuantityVerdict, RepeatOutcome, Reproduction
 from orchestrator.domain.states import Emulation
-from orchestrator.domain.thermal import Estimate, ProbeChange, ProbeRecord
+from orchestrator.domain.thermal import Estimate, ProbeChange, ProbeRecord, ThermalFit
 from orchestrator.report.figure import Figure, Stack
 from orchestrator.report.inputs import ThermalPanel
 from orchestrator.report.plotly_figure import plotly_json
@@ -29,6 +29,7 @@ from orchestrator.report.thermal_picture import NothingToDraw, render_thermal_pn
 from orchestrator.report.thermal_states import MOST_STRETCHES, states_of
 from orchestrator.report.thermal_words import finding, seconds
 from tests.unit.report.soaks import SoakCase, laid_out, planned, soak_panel, soak_streams
+from tests.unit.report.test_report_page import Page, own_part
 
 CASE = SoakCase(steady_secs=120.0, rise_c=90.0, cooldown_secs=30.0)
 
@@ -216,7 +217,30 @@ def test_changed_numbers_are_told_and_marked(panel: ThermalPanel) -> None:
     (stack,) = group.figures
     assert isinstance(stack, Stack)
     assert "numbers changed" in [note.text for note in stack.figures[0].notes]
-    assert 'class="bad"' in render_thermal_page([changed], "Heat")
+    page = Page(own_part(render_thermal_page([changed], "Heat")))
+    assert "changed 1 of 16 samples" in page.rows(0)[0]
+    assert page.rows(1)[0][1:5] == ["3", "80.0 s", "81.0", "4"]
+
+
+def test_a_fit_is_shown_with_its_interval_and_a_refused_one_with_its_cause(panel: ThermalPanel) -> None:
+    fit = ThermalFit(
+        segment="cooling",
+        channel="thermal.cpu-thermal_c",
+        start_secs=120.0,
+        end_secs=150.0,
+        bodies=2,
+        tau_secs=(Estimate(value=2.0, low=1.9, high=2.1), Estimate(value=60.0, low=57.0, high=63.0)),
+        amplitude_c=(-10.0, -40.0),
+        steady_c=Estimate(value=23.4, low=22.9, high=23.9),
+        rmse_c=0.11,
+        r_squared=0.999,
+        offered=True,
+    )
+    refused = fit.model_copy(update={"segment": "heating", "offered": False, "cause": "the residuals are structured"})
+    told = replace(panel, story=panel.story.model_copy(update={"fits": (fit, refused)}))
+    offered_row, refused_row = Page(own_part(render_thermal_page([told], "Heat"))).rows(1)
+    assert offered_row[1:] == ["cooling", "2.00 s [1.90, 2.10] and 60.0 s [57.0, 63.0]", "23.4 [22.9, 23.9]", "0.11"]
+    assert refused_row[1:] == ["heating no fit: the residuals are structured", "–", "–", "–"]
 
 
 def test_an_emulated_cpu_shows_no_time_clock_or_rate_anywhere() -> None:
