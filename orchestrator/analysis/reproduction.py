@@ -32,6 +32,8 @@ from orchestrator.domain.thermal import Estimate, ThermalStory
 
 #: Repeats that an interval needs: two values tell hardly anything of their spread.
 FEWEST_REPEATS = 3
+#: Windows that tell how far one lies from another.
+FEWEST_WINDOWS = 3
 #: The recipe's ambient and a repeat's differ when they are further apart than this, °C: then a prediction is held against the repeat.
 AMBIENT_DIFFERS_C = 1.0
 
@@ -75,13 +77,16 @@ class Repeat:
 def expectations(story: ThermalStory) -> tuple[Expectation, ...]:
     """Return the quantities that a soak showed, with the tolerances a repeat is judged by.
 
-    A time to throttle without a value says that it did not throttle; other quantities that the soak could not tell are left out.
+    A time to throttle without a value says that it did not throttle; other quantities that the soak could not tell are left out. What is
+    read off the last window may lie as far away as the first run's own windows did from one another while it throttled.
     """
     found = []
     for name, (relative, absolute) in _TOLERANCES.items():
         value = _value(story, name)
         if value is not None or (name == THROTTLE_TIME and story.throttled is False):
-            found.append(Expectation(name=name, value=value, unit=_UNITS[name], relative=relative, absolute=absolute))
+            swing = _swing(story, name)
+            widened = absolute if swing is None else max(swing, absolute or 0.0)
+            found.append(Expectation(name=name, value=value, unit=_UNITS[name], relative=relative, absolute=widened))
     return tuple(found)
 
 
@@ -132,6 +137,26 @@ def unit_spread(stories: Mapping[str, Sequence[ThermalStory]]) -> tuple[UnitSpre
             )
         )
     return tuple(spreads)
+
+
+def _swing(story: ThermalStory, name: str) -> float | None:
+    """Twice the standard deviation from window to window once it throttled (or in the second half), in the quantity's unit.
+
+    A governor that goes to and fro leaves the last window at any point of its cycle.
+    """
+    if name not in ("sustained_burst", "degradation_percent") or not story.windows:
+        return None
+    since = story.onset.at_secs if story.onset is not None else story.steady_secs / 2
+    late = [window for window in story.windows if window.start_secs >= since]
+    first = story.windows[0]
+    if len(late) < FEWEST_WINDOWS or first.rate_qps <= 0 or not first.mean_invoke_ms:
+        return None
+    if name == "sustained_burst":
+        swing = 2 * float(np.std([window.rate_qps for window in late], ddof=1)) / first.rate_qps
+    else:
+        means = [window.mean_invoke_ms for window in late if window.mean_invoke_ms is not None]
+        swing = 200 * float(np.std(means, ddof=1)) / first.mean_invoke_ms if len(means) >= FEWEST_WINDOWS else 0.0
+    return float(f"{swing:.3g}")
 
 
 # --- one quantity ---------------------------------------------------------------------------------------------

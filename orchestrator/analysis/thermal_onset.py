@@ -70,6 +70,8 @@ def find_throttling(run: SoakRun, windows: Windows, control: Series | None) -> T
     if not telltales and slow is None:
         return Throttling(None, "unknown: no sensor of this device tells of throttling, and latency does not either", None, None)
     fraction = _fraction(run, telltales) if telltales else None
+    if not signs and contention is not None and not telltales:
+        return Throttling(None, f"unknown: no sensor of this device tells of throttling, and {contention}", None, None)
     if fraction is None and slow is not None and slow.size:
         fraction = float(slow.mean())
     if not signs:

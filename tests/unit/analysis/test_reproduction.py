@@ -205,3 +205,19 @@ def test_one_run_of_each_unit_leaves_a_units_own_spread_unknown() -> None:
     assert spread
     assert all(item.within_percent is None and "its own spread is unknown" in item.words for item in spread)
     assert unit_spread({"pi-1": [_story(seed=0)]}) == ()
+
+
+def test_a_governor_that_goes_to_and_fro_widens_what_is_expected_of_the_last_window() -> None:
+    swinging = make_soak(Bench(board=Board(trip_c=85.0, die_tau=1.0, hysteresis_c=6.0), duration=200.0, window=2.0)).tell()
+    steady = make_soak(Bench(board=Board(trip_c=85.0, hysteresis_c=30.0), duration=200.0, window=10.0)).tell()
+    width = {name: _expected(story, "sustained_burst") for name, story in (("swinging", swinging), ("steady", steady))}
+    assert swinging.onset is not None
+    rates = [window.rate_qps / 200 for window in swinging.windows if window.start_secs >= swinging.onset.at_secs]
+    assert width["swinging"] == pytest.approx(2 * np.std(rates, ddof=1), rel=0.01)
+    assert width["swinging"] > 0.1
+    assert width["steady"] < 0.01
+
+
+def _expected(story: ThermalStory, name: str) -> float:
+    found = next(item for item in expectations(story) if item.name == name)
+    return found.absolute or 0.0

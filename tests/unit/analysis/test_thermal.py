@@ -395,3 +395,17 @@ def _with_channel(soak: Soak, name: str, quantity: str, values: object) -> Soak:
     sensors = [*soak.outcome.sensors, SensorInfo(name, "", "simulated", quantity=quantity)]
     outcome = dataclasses.replace(soak.outcome, sensors=sensors)
     return replace_soak(soak, streams={**soak.streams, "telemetry": joined}, outcome=outcome)
+
+
+def test_beside_other_work_a_device_without_telltales_cannot_say_whether_it_throttled(hot: Soak) -> None:
+    soak = make_soak(HOT).without(*SIGNS)
+    soak.change_channel("cpu_busy_percent", -99, 999, lambda value: value + 40)
+    story = soak.tell()
+    assert story.throttled is None
+    assert "other processes used 41 % of all CPUs meanwhile" in story.throttle_words
+    assert story.scalar("throttled_fraction") is not None
+    assert _cause(story, "throttled_fraction").startswith("unknown")
+    with_clock = make_soak(HOT).without("cooling.cpufreq_level", "cgroup.throttled_secs")
+    with_clock.change_channel("cpu_busy_percent", -99, 999, lambda value: value + 40)
+    with_clock.change_channel("clock.policy0_khz", -99, 999, lambda value: np.full_like(value, 2_000_000))
+    assert with_clock.tell().throttled is False
