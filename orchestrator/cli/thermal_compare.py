@@ -13,7 +13,7 @@ def compare(
     soaks: Annotated[
         list[str],
         typer.Argument(
-            metavar="A [B…]",
+            metavar="SOAK",
             help="Soak jobs, or selections such as last:device=pi4; the first is the base.",
             show_default=False,
         ),

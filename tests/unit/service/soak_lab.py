@@ -24,7 +24,8 @@ from orchestrator.store.tables import Attempt, Device, Environment, Experiment, 
 from orchestrator.store.traces import publish_trace
 from orchestrator.worker.settings import Settings
 from tests.integration.running import DIGITS
-from tests.unit.analysis.soaks import Bench, Board, Soak, make_soak
+from tests.unit.analysis.builders import ORIGIN_NS
+from tests.unit.analysis.soaks import ZERO_SECS, Bench, Board, Soak, make_soak
 
 NOW = 1_790_000_000.0
 BOTH = {"runtimes": {"onnx": {"available": True, "version": "1.23.2"}, "tflite": {"available": True, "version": "2.14.0"}}}
@@ -92,9 +93,10 @@ class SoakLab:
         with read_session(self.context.engine) as opened:
             return list(opened.exec(select(Job.id).where(col(Job.experiment_id) == experiment_id).order_by(col(Job.id))).all())
 
-    def measure(self, job_id: str, board: Board = HOT, seed: int = 0, **conditions: Any) -> Soak:
-        """Let a board of these constants have run the job."""
+    def measure(self, job_id: str, board: Board = HOT, seed: int = 0, markers: Sequence[float] = (), **conditions: Any) -> Soak:
+        """Let a board of these constants have run the job, with marker loads that began so many seconds after the runner."""
         made = self.simulated(job_id, board, seed, **conditions)
+        made.streams["events"] = _with_markers(made.streams["events"], markers)
         self._publish(job_id, made)
         return made
 
@@ -170,10 +172,21 @@ class SoakLab:
         )
 
 
-def _until(name: str, columns: dict[str, np.ndarray[Any, Any]], secs: float) -> dict[str, np.ndarray[Any, Any]]:
-    from tests.unit.analysis.builders import ORIGIN_NS
-    from tests.unit.analysis.soaks import ZERO_SECS
+def _with_markers(events: dict[str, np.ndarray[Any, Any]], starts: Sequence[float]) -> dict[str, np.ndarray[Any, Any]]:
+    """Add square waves: three seconds of load with a second of rest after each."""
+    edges = [(start + at, 1.0 - at % 2) for start in starts for at in range(6)]
+    code = protocol.EVENT_CODES.index("marker")
+    added = {
+        "time_ns": np.array([ORIGIN_NS + round(at * 1e9) for at, _ in edges], dtype=np.uint64),
+        "code": np.full(len(edges), code, dtype=np.uint16),
+        "value": np.array([value for _, value in edges], dtype=np.float64),
+    }
+    joined = {name: np.concatenate([events[name], added[name]]) for name in events}
+    order = np.argsort(joined["time_ns"], kind="stable")
+    return {name: column[order] for name, column in joined.items()}
 
+
+def _until(name: str, columns: dict[str, np.ndarray[Any, Any]], secs: float) -> dict[str, np.ndarray[Any, Any]]:
     limit = round((ZERO_SECS + secs) * 1e9)
     time = columns["start_ns"] if "start_ns" in columns else columns["time_ns"] - np.uint64(ORIGIN_NS)
     return {key: column[time.astype(np.int64) < limit] for key, column in columns.items()}

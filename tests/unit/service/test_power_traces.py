@@ -102,3 +102,20 @@ def test_a_clock_that_is_ahead_is_put_back(lab: SoakLab, tmp_path: Path) -> None
     found = done.story.scalar("idle_power_mw")
     assert found is not None
     assert found.value == pytest.approx(3000, rel=0.01)
+
+
+def test_a_meter_that_knows_no_time_of_day_is_placed_by_the_marker(lab: SoakLab, tmp_path: Path) -> None:
+    (job,) = lab.jobs(lab.submit(lab.write_spec(marker=True)))
+    starts = (1.0, ZERO_SECS + 120 + 121)
+    lab.measure(job, markers=starts)
+    time = np.arange(-6.0, 280.0, 0.02)
+    busy = (time >= ZERO_SECS) & (time < ZERO_SECS + 120)
+    for start in starts:
+        busy |= (time >= start) & (time < start + 6) & ((time - start) % 2 < 1)
+    path = tmp_path / "relative.csv"
+    path.write_text("t,P\n" + "".join(f"{at + 6:.3f},{8.0 if on else 3.0}\n" for at, on in zip(time, busy, strict=True)))
+    done = power_traces.import_power(lab.context, job, path, Mapping(time="t", power="P"), meter_offset_secs=None)
+    assert done.alignment.offset_secs == pytest.approx(ORIGIN_NS / 1e9 - 6, abs=0.03)
+    found = done.story.scalar("mean_power_mw")
+    assert found is not None
+    assert found.value == pytest.approx(8000, rel=0.01)
