@@ -66,7 +66,9 @@ def shown_story(story: ThermalStory, emulated: Emulation) -> ThermalStory:
     if emulated is not Emulation.CPU:
         return story
     events = tuple(event for event in story.events if event.name != "onset")
-    return story.model_copy(update={"throttled": None, "onset": None, "throttle_words": WITHHELD, "events": events, "fits": ()})
+    return story.model_copy(
+        update={"throttled": None, "onset": None, "throttle_words": WITHHELD, "events": events, "fits": (), "predictions": ()}
+    )
 
 
 def bin_latency(run: SoakRun, control: Series | None, clock: Series | None) -> LatencyBins | None:

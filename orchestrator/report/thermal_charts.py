@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestrator.domain.thermal import Gap, ThermalStory
+from orchestrator.domain.thermal import Gap, ThermalFit, ThermalStory
 from orchestrator.report.figure import (
     SERIES_COLORS,
     Axis,
@@ -26,6 +26,7 @@ from orchestrator.report.figure import (
     row_axis,
 )
 from orchestrator.report.inputs import LatencyBins, SeriesLine, ThermalPanel, WindowLines
+from orchestrator.report.panels import rounded
 from orchestrator.report.thermal_axis import channel_words, drawn_line, known_values, pieces, time_axis, value_axis
 from orchestrator.report.thermal_words import finding, headline, seconds, surroundings
 from orchestrator.report.words import clean, fixed, number, shortened
@@ -35,6 +36,7 @@ MOST_EVENTS = 12
 _DRAWN_OTHERWISE = ("onset", "numbers_changed", "cooldown_started", "cooldown_ended")
 
 _LANE_PX, _STRIP_PX, _TALL_PX, _STATE_PX = 19, 84, 128, 19
+_FIT_POINTS = 40
 _NOMINAL_PX = 820.0
 _CHARACTER_PX = 6.2
 _NAME_LIMIT = 26
@@ -162,6 +164,10 @@ def _temperature(x: Axis, panel: ThermalPanel) -> Figure:
         width = 1.6 if line.name == story.control_channel else 1.0
         lines += drawn_line(line, color, clean(name, 40), width_px=width, dashed=ambient)
         legend.append(Key(color, shortened(clean(name, 60), _NAME_LIMIT), ambient))
+    fits = [_fitted(fit) for fit in story.fits if fit.offered and fit.steady_c is not None]
+    if fits:
+        lines += fits
+        legend.append(Key("ink", "fit", True))
     values = known_values(*(line.values for line in series.temperatures))
     levels: list[tuple[float, Color, str]] = []
     if story.limit_c is not None and story.limit_c <= max(values) + _NEAR_LIMIT_C:
@@ -176,6 +182,15 @@ def _temperature(x: Axis, panel: ThermalPanel) -> Figure:
     notes = tuple(Note(x.high, level + lift, text, "right", color if color != "bad" else "ink") for level, color, text in levels)
     rules = tuple(Rule("y", level, color, dashed=True) for level, color, _ in levels)
     return Figure("temperature", "Temperature (°C)", "", x, y, _TALL_PX, (), tuple(lines), (), rules, (), notes, tuple(legend))
+
+
+def _fitted(fit: ThermalFit) -> Line:
+    """The offered model over its own segment."""
+    secs = np.linspace(fit.start_secs, fit.end_secs, _FIT_POINTS)
+    celsius = np.full(_FIT_POINTS, fit.steady_c.value if fit.steady_c is not None else np.nan)
+    for amplitude, tau in zip(fit.amplitude_c, fit.tau_secs, strict=True):
+        celsius -= amplitude * np.exp(-(secs - fit.start_secs) / tau.value)
+    return Line(tuple(rounded(list(secs))), tuple(rounded(list(celsius))), "ink", width_px=1.0, dashed=True, hover=f"fit, {fit.segment}")
 
 
 def _channels(x: Axis, key: str, title: str, found: tuple[SeriesLine, ...], factor: float) -> Figure:

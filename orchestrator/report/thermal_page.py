@@ -57,8 +57,9 @@ def render_thermal_page(panels: Sequence[ThermalPanel], title: str, reproduction
 
 
 def predictions(panels: Sequence[ThermalPanel]) -> list[str]:
-    """Return what the fits foretell at other ambients, a sentence each."""
-    return [f"{headline(panel)}: {clean(item.words, 300)}" for panel in panels for item in panel.story.predictions]
+    """Return what the fits foretell at other ambients, a paragraph for each soak."""
+    told = [(headline(panel), [clean(item.words, 300) for item in panel.story.predictions]) for panel in panels]
+    return [f"Foretold for {name}: {'; '.join(words)}." for name, words in told if words]
 
 
 def emulation_words(panels: Sequence[ThermalPanel]) -> list[str]:

@@ -238,6 +238,9 @@ def test_a_fit_is_shown_with_its_interval_and_a_refused_one_with_its_cause(panel
     )
     refused = fit.model_copy(update={"segment": "heating", "offered": False, "cause": "the residuals are structured"})
     told = replace(panel, story=panel.story.model_copy(update={"fits": (fit, refused)}))
+    drawn = [line for line in strip(soak_stack(told), "temperature").lines if line.hover.startswith("fit")]
+    assert [(line.x[0], line.x[-1]) for line in drawn] == [(120.0, 150.0)]
+    assert drawn[0].y[0] == pytest.approx(23.4 + 10 + 40)
     offered_row, refused_row = Page(own_part(render_thermal_page([told], "Heat"))).rows(1)
     assert offered_row[1:] == ["cooling", "2.00 s [1.90, 2.10] and 60.0 s [57.0, 63.0]", "23.4 [22.9, 23.9]", "0.11"]
     assert refused_row[1:] == ["heating no fit: the residuals are structured", "–", "–", "–"]
