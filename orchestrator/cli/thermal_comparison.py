@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.recipe import UnitSpread
     from orchestrator.service.thermal_compare import ComparedQuantity, ThermalComparison
 
+SPREAD_LEGEND = "between: standard deviation of the units' means; within: of one unit's repeats (– where each ran once)"
 #: Of these a difference in percent would say little.
 DIFFERENCES_IN_UNIT = ("%", "°C", "fraction", "samples", "queries")
 #: Up to so many soaks stand beside one another; of more, each has its own lines.
@@ -40,7 +41,7 @@ def print_comparison(found: ThermalComparison) -> None:
             told = "; ".join(f"{clean(value, 80)} ({', '.join(labels)})" for value, labels in _grouped(values).items())
             parts.append(Text(f"  {name.replace('_', ' ')}: {told}"))
     for profile, spreads in found.spreads.items():
-        parts += [Text(f"Between units of {profile}", style="bold"), spread_table(spreads)]
+        parts += [Text(f"Between units of {profile}", style="bold"), spread_table(spreads), Text(SPREAD_LEGEND, style="dim")]
     print_result(Group(*parts))
 
 
@@ -55,7 +56,7 @@ def _grouped(values: Mapping[str, str]) -> dict[str, list[str]]:
 def spread_table(spreads: tuple[UnitSpread, ...]) -> Table:
     """How far units lie apart, against how far one lies from itself."""
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, right in (("quantity", False), ("units", False), ("between %", True), ("within %", True), ("", False)):
+    for name, right in (("quantity", False), ("units", False), ("between %", True), ("within %", True)):
         view.add_column(name, justify="right" if right else "left", overflow="fold")
     for spread in spreads:
         units = ", ".join(f"{name} {number(value, 4)}" for name, value in spread.units.items())
@@ -64,7 +65,6 @@ def spread_table(spreads: tuple[UnitSpread, ...]) -> Table:
             f"{units} {spread.unit}",
             fixed(spread.between_percent, 2),
             fixed(spread.within_percent, 2),
-            clean(spread.words),
         )
         view.add_row(*map(Text, cells))
     return view

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.output import print_result
-from orchestrator.cli.thermal_comparison import spread_table
+from orchestrator.cli.thermal_comparison import SPREAD_LEGEND, spread_table
 from orchestrator.report.words import ABSENT, clean, counted, number
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def print_reproduction(recipe: Recipe, view: ReproductionView) -> None:
     for item in view.devices:
         parts += _device(item)
     if view.spreads:
-        parts += [Text("Between these units", style="bold"), spread_table(view.spreads)]
+        parts += [Text("Between these units", style="bold"), spread_table(view.spreads), Text(SPREAD_LEGEND, style="dim")]
     print_result(Group(*parts))
 
 
