@@ -19,7 +19,7 @@ from orchestrator.store import tables
 from orchestrator.store.artifacts import ArtifactRef, record_artifacts
 from orchestrator.store.database import read_session, session
 from orchestrator.store.errors import ResultExists, ResultMissing
-from orchestrator.store.results import insert_result, load_envelopes, replace_metrics
+from orchestrator.store.results import insert_result, load_attempts, load_envelopes, replace_metrics
 
 SHA = "ab" * 32
 METRICS = (
@@ -268,3 +268,23 @@ def test_an_artifact_is_noted_once(database: Engine) -> None:
     with read_session(database) as reading:
         noted = reading.get_one(tables.Artifact, SHA)
         assert (noted.size_bytes, noted.kind, noted.created_at) == (2**40, "model", 1.0)
+
+
+def test_every_attempt_of_a_job_is_read_with_what_it_left_whether_or_not_it_gave_the_result(
+    database: Engine, rows: Any, device: int
+) -> None:
+    error = {"class": "infrastructure", "code": "run_lost", "message": "gone", "remedy": ""}
+    left = {"queries": {"sha256": "cd" * 32, "size_bytes": 9, "rows": 3}}
+    with session(database) as opened:
+        rows.job(opened, "j1", device_id=device, state="finished", outcome="completed", attempts=3)
+        add_attempt(opened, "j1", device, 1, status="error", error=error, traces=left)
+        add_attempt(opened, "j1", device, 2, status="error", error=error, outcome_message=None)
+        add_attempt(opened, "j1", device, 3, clock_offset_secs=0.25)
+        publish(opened, "j1", attempt=3)
+    with read_session(database) as reading:
+        first, second, third = load_attempts(reading, "j1")
+        assert load_attempts(reading, "j2") == []
+    assert (first.number, first.complete, first.traces, first.error) == (1, False, left, error)
+    assert (second.complete, second.traces, second.outcome_message) == (False, {}, None)
+    assert (third.complete, third.clock_offset_secs) == (True, 0.25)
+    assert third.traces == {name: trace.model_dump(mode="json") for name, trace in TRACES.items()}

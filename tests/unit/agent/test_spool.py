@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -279,3 +280,38 @@ def _block_ends(spool: bytes) -> list[int]:
         position += 20 + struct.unpack_from("<I", spool, position)[0]
         ends.append(position)
     return ends
+
+
+def test_reading_takes_the_size_of_the_columns_and_little_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "queries.spool"
+    with SpoolWriter(path, QUERIES, QUERY_COLUMNS) as writer:
+        for block in range(100):
+            writer.write(_queries(4096, start=block * 10**9))
+    tracemalloc.start()
+    try:
+        contents = read_spool(path, QUERIES)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = sum(column.nbytes for column in contents.columns.values())
+    assert len(contents.columns["sample"]) == 409_600
+    # Half of the file is one piece of reading here, and its blocks another; a large file has the same pieces.
+    assert peak < size + 3 * 8 * 1024 * 1024
+
+
+def test_a_block_that_claims_more_rows_than_its_bytes_hold_reserves_no_memory_for_them(spool: bytes) -> None:
+    first = len(_header_of(spool))
+    length, checksum, sequence, _ = struct.unpack_from("<IIII", spool, first)
+    claims = struct.pack("<IIII", length, checksum, sequence, length)
+    hostile = spool[:first] + claims + struct.pack("<I", zlib.crc32(claims)) + spool[first + 20 :]
+    tracemalloc.start()
+    try:
+        with pytest.raises(SpoolDamaged, match="rows do not fit"):
+            read_spool(hostile)
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def _header_of(spool: bytes) -> bytes:
+    return spool[: 20 + struct.unpack_from("<I", spool, 12)[0]]

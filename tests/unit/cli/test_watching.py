@@ -162,3 +162,31 @@ def test_without_a_terminal_progress_is_plain_lines(
 )
 def test_a_device_is_described_by_what_it_does_or_waits_for(device: DeviceProgress, words: str) -> None:
     assert describe(device) == words
+
+
+def test_of_what_lasts_each_phase_is_told_once_and_then_now_and_then(
+    lab: Lab, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    view = watching._LineView(lambda: now[0])
+
+    def look(at: float, phase: str, words: str = "", left: float | None = None) -> None:
+        now[0] = at
+        running = RunningJob("j", "cnn/w8a8 soak", phase, 0, 0, left, lasting=True, words=words)
+        view.show(Progress(progress(0).experiment, (DeviceProgress("bench", 0, 1, running, None),), False, None))
+
+    look(0.0, "start gate", "waits for its start temperature: 52.1 °C")
+    look(60.0, "start gate", "waits for its start temperature: 44.0 °C")
+    look(121.0, "start gate", "waits for its start temperature: 41.0 °C")
+    look(130.0, "idle", left=9.0)
+    look(132.0, "steady", left=300.0)
+    look(136.0, "steady", left=296.0)
+    look(250.0, "steady", left=182.0)
+    look(260.0, "steady", left=172.0)
+    assert capfd.readouterr().err.splitlines() == [
+        "bench: 0 of 1 jobs cnn/w8a8 soak waits for its start temperature: 52.1 °C",
+        "bench: 0 of 1 jobs cnn/w8a8 soak waits for its start temperature: 41.0 °C",
+        "bench: 0 of 1 jobs cnn/w8a8 soak: idle, 9 s left",
+        "bench: 0 of 1 jobs cnn/w8a8 soak: steady, 296 s left",
+        "bench: 0 of 1 jobs cnn/w8a8 soak: steady, 172 s left",
+    ]
