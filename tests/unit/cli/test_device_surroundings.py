@@ -6,7 +6,6 @@ import pytest
 
 from tests.unit.cli.conftest import Edgematrix
 
-
 pytestmark = pytest.mark.usefixtures("lab")
 
 
