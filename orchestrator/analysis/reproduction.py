@@ -1,4 +1,4 @@
-"""Was it reproduced? What a soak lets others expect, and the verdict on its repeats, quantity by quantity.
+"""Was it reproduced? The verdict on the repeats of a soak, quantity by quantity.
 
 Repeats are compared between jobs: one value for each, and the t interval of their mean. A quantity is *reproduced* when that interval lies
 inside of the tolerance around the first run's value, *not reproduced* when it lies outside, *undetermined* otherwise or with fewer than
@@ -8,15 +8,17 @@ three repeats.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
 from orchestrator.analysis.conditions_compared import differences, shared_differences
-from orchestrator.analysis.soak_metric_names import SOAK_DEFINITIONS
+from orchestrator.analysis.expectations import CHANGED, THROTTLE_TIME, value_of
+from orchestrator.analysis.expectations import expectations as expectations
 from orchestrator.analysis.thermal_predict import predict_from
+from orchestrator.analysis.unit_spread import unit_spread as unit_spread
 from orchestrator.domain.recipe import (
     Expectation,
     PredictionCheck,
@@ -25,43 +27,18 @@ from orchestrator.domain.recipe import (
     RecipeConditions,
     RepeatOutcome,
     Reproduction,
-    UnitSpread,
     Verdict,
 )
 from orchestrator.domain.thermal import Estimate, ThermalStory
 
 #: Repeats that an interval needs: two values tell hardly anything of their spread.
 FEWEST_REPEATS = 3
-#: Windows that tell how far one lies from another.
-FEWEST_WINDOWS = 3
 #: The recipe's ambient and a repeat's differ when they are further apart than this, °C: then a prediction is held against the repeat.
 AMBIENT_DIFFERS_C = 1.0
-
-THROTTLE_TIME = "time_to_throttle_secs"
-CHANGED = "probe_changed_samples"
-SUSTAINED = "sustained_c"
-
-#: What is expected of a repeat: how far it may lie from the first run, relative and absolute (the wider of both counts).
-_TOLERANCES: Mapping[str, tuple[float | None, float | None]] = {
-    THROTTLE_TIME: (0.10, 1.0),
-    "sustained_burst": (0.05, None),
-    "degradation_percent": (0.15, 5.0),
-    "throttled_fraction": (None, 0.10),
-    "burst_qps": (0.15, None),
-    "clock_ratio": (0.05, None),
-    "granted_cpu_cores": (0.10, None),
-    "peak_c": (None, 3.0),
-    SUSTAINED: (None, 3.0),
-    "energy_gross_mj": (0.15, None),
-    "heating_tau_secs": (0.15, None),
-    "cooling_tau_secs": (0.15, None),
-    CHANGED: (None, 0.0),
-}
 
 #: Without these there is no verdict; the others may be missing on another device.
 _DECISIVE = (THROTTLE_TIME, "sustained_burst", CHANGED)
 
-_UNITS = {definition.name: definition.unit for definition in SOAK_DEFINITIONS}
 _WORST: tuple[Verdict, ...] = ("not reproduced", "undetermined", "reproduced")
 
 
@@ -72,22 +49,6 @@ class Repeat:
     job_id: str
     story: ThermalStory
     conditions: RecipeConditions
-
-
-def expectations(story: ThermalStory) -> tuple[Expectation, ...]:
-    """Return the quantities that a soak showed, with the tolerances a repeat is judged by.
-
-    A time to throttle without a value says that it did not throttle; other quantities that the soak could not tell are left out. What is
-    read off the last window may lie as far away as the first run's own windows did from one another while it throttled.
-    """
-    found = []
-    for name, (relative, absolute) in _TOLERANCES.items():
-        value = _value(story, name)
-        if value is not None or (name == THROTTLE_TIME and story.throttled is False):
-            swing = _swing(story, name)
-            widened = absolute if swing is None else max(swing, absolute or 0.0)
-            found.append(Expectation(name=name, value=value, unit=_UNITS[name], relative=relative, absolute=widened))
-    return tuple(found)
 
 
 def judge(recipe: Recipe, repeats: Sequence[Repeat]) -> Reproduction:
@@ -108,62 +69,11 @@ def judge(recipe: Recipe, repeats: Sequence[Repeat]) -> Reproduction:
     )
 
 
-def unit_spread(stories: Mapping[str, Sequence[ThermalStory]]) -> tuple[UnitSpread, ...]:
-    """Return how much each quantity differs between units of one profile, and how much one unit differs from itself.
-
-    ``stories`` maps a device to its soaks by one protocol. Both spreads are standard deviations in percent of the mean: of the units'
-    means, and pooled within units. A quantity that fewer than two units have is left out.
-    """
-    spreads = []
-    for name in _TOLERANCES:
-        values = {device: [value for story in told if (value := _value(story, name)) is not None] for device, told in stories.items()}
-        values = {device: found for device, found in values.items() if found}
-        means = {device: float(np.mean(found)) for device, found in values.items()}
-        center = float(np.mean(list(means.values()))) if means else 0.0
-        if len(means) < 2 or name == CHANGED or center == 0:
-            continue
-        between = 100 * float(np.std(list(means.values()), ddof=1)) / abs(center)
-        freedom = sum(len(found) - 1 for found in values.values())
-        squares = sum(float(np.sum((np.array(found) - means[device]) ** 2)) for device, found in values.items())
-        within = 100 * math.sqrt(squares / freedom) / abs(center) if freedom > 0 else None
-        spreads.append(
-            UnitSpread(
-                name=name,
-                unit=_UNITS[name],
-                units=means,
-                between_percent=between,
-                within_percent=within,
-                words=_spread_words(between, within),
-            )
-        )
-    return tuple(spreads)
-
-
-def _swing(story: ThermalStory, name: str) -> float | None:
-    """Twice the standard deviation from window to window once it throttled (or in the second half), in the quantity's unit.
-
-    A governor that goes to and fro leaves the last window at any point of its cycle.
-    """
-    if name not in ("sustained_burst", "degradation_percent") or not story.windows:
-        return None
-    since = story.onset.at_secs if story.onset is not None else story.steady_secs / 2
-    late = [window for window in story.windows if window.start_secs >= since]
-    first = story.windows[0]
-    if len(late) < FEWEST_WINDOWS or first.rate_qps <= 0 or not first.mean_invoke_ms:
-        return None
-    if name == "sustained_burst":
-        swing = 2 * float(np.std([window.rate_qps for window in late], ddof=1)) / first.rate_qps
-    else:
-        means = [window.mean_invoke_ms for window in late if window.mean_invoke_ms is not None]
-        swing = 200 * float(np.std(means, ddof=1)) / first.mean_invoke_ms if len(means) >= FEWEST_WINDOWS else 0.0
-    return float(f"{swing:.3g}")
-
-
 # --- one quantity ---------------------------------------------------------------------------------------------
 
 
 def _judge_quantity(expected: Expectation, repeats: Sequence[Repeat]) -> QuantityVerdict:
-    values = [_value(repeat.story, expected.name) for repeat in repeats]
+    values = [value_of(repeat.story, expected.name) for repeat in repeats]
     known = [value for value in values if value is not None]
     low, high = _band(expected)
     observed = _mean(known)
@@ -244,11 +154,6 @@ def _mean(values: list[float]) -> Estimate | None:
     return Estimate(value=mean, low=mean - half, high=mean + half)
 
 
-def _value(story: ThermalStory, name: str) -> float | None:
-    metric = story.scalar(name)
-    return metric.value if metric is not None else None
-
-
 # --- all of it ------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +177,7 @@ def _reasons(verdict: Verdict, recipe: Recipe, repeats: Sequence[Repeat], quanti
 
 
 def _repeat_outcome(recipe: Recipe, repeat: Repeat) -> RepeatOutcome:
-    values = {expected.name: _value(repeat.story, expected.name) for expected in recipe.expectations}
+    values = {expected.name: value_of(repeat.story, expected.name) for expected in recipe.expectations}
     outside, inside = [], 0
     for expected in recipe.expectations:
         value, (low, high) = values[expected.name], _band(expected)
@@ -304,7 +209,7 @@ def _prediction_checks(recipe: Recipe, repeats: Sequence[Repeat]) -> tuple[Predi
     if recipe.heating is None or recipe.limit_c is None:
         return (_check(THROTTLE_TIME, None, None, ambient, "the recipe has no heating fit to predict from"),)
     found = predict_from(recipe.heating, own, ambient, recipe.limit_c)
-    times = [value for repeat in repeats if (value := _value(repeat.story, THROTTLE_TIME)) is not None]
+    times = [value for repeat in repeats if (value := value_of(repeat.story, THROTTLE_TIME)) is not None]
     observed = float(np.mean(times)) if times else None
     if found is None or not found.reaches or found.at_secs is None:
         never = f"predicted not to reach {recipe.limit_c:.1f} °C; "
@@ -321,10 +226,3 @@ def _check(quantity: str, predicted: float | None, observed: float | None, ambie
     return PredictionCheck(
         quantity=quantity, predicted=predicted, observed=observed, error_percent=error, words=f"at {ambient_c:g} °C ambient: {words}"
     )
-
-
-def _spread_words(between: float, within: float | None) -> str:
-    if within is None:
-        return f"units differ by {between:.1f} %; each ran once, so its own spread is unknown"
-    clear = "more than a unit differs from itself" if between > 2 * within else "no more than what one unit's repeats would explain"
-    return f"units differ by {between:.1f} %, repeats of one by {within:.1f} %: {clear}"

@@ -88,6 +88,7 @@ def tell(
         gaps=find_gaps(run, complete),
         sensor_faults=find_sensor_faults(run, control_channel, throttling.onset),
         events=find_events(run, throttling.onset, probe),
+        energy_words=energy.words,
     )
 
 

@@ -59,12 +59,23 @@ class EnergyUse:
     cause: str | None
     idle_cause: str | None
 
+    @property
+    def words(self) -> str:
+        """Where the figures come from and how they were made."""
+        if self.source is None:
+            return _NO_CHANNEL
+        told = f"power from {self.source}, integrated by the {METHOD}"
+        if self.covered is not None:
+            told += f"; readings cover {100 * self.covered:.1f} % of the steady part"
+        return f"{told}; {self.caution}" if self.caution else told
+
 
 def power_source(run: SoakRun, external: ExternalPower | None = None) -> PowerSource | None:
     """Choose the power to go by: an imported trace, else the board's own total, else the sum of its rails (with a caution)."""
     if external is not None:
         origin = run.runner.origin_monotonic_ns + run.zero_ns
-        order = np.argsort(external.time_ns, kind="stable")
+        known = np.flatnonzero(np.isfinite(np.asarray(external.power_mw, dtype=np.float64)))
+        order = known[np.argsort(np.asarray(external.time_ns)[known], kind="stable")]
         secs = (np.asarray(external.time_ns, dtype=np.int64)[order] - origin) / NANOSECONDS_PER_SEC
         series = Series(secs, np.asarray(external.power_mw, dtype=np.float64)[order])
         return PowerSource(external.source, series, float(np.median(np.diff(secs))) if secs.size > 1 else np.inf)

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from agent.protocol import EVENT_CODES, EVENTS, PHASES, PROBES, QUERIES, TELEMETRY, RunnerReport, RunOutcome, SensorInfo
 from orchestrator.analysis.statistics import FloatArray
 from orchestrator.analysis.streams import Arrays, Columns, checked_events, checked_probes, checked_queries, checked_telemetry
-from orchestrator.analysis.telemetry import split_channels
+from orchestrator.analysis.telemetry import Channel, split_channels
 from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Emulation
 
 NANOSECONDS_PER_SEC = 1e9
 
+#: No sensor reads as much, in whatever unit; sums and squares of less stay finite.
+_NO_READING = 1e15
 #: Phases that heat the device, in the order in which they come.
 LOAD = ("precondition", "warmup", "steady")
 
@@ -132,14 +134,20 @@ def lay_out(
         load_start=load_start,
         rest=_rest(queries, zero_ns, load_start),
         channels={
-            name: Series((channel.time_ns - zero_ns) / NANOSECONDS_PER_SEC, channel.value.astype(np.float64))
+            name: series
             for name, channel in split_channels(telemetry, outcome.sensors).items()
+            if (series := _series(channel, zero_ns)).value.size
         },
         telemetry_secs=np.unique((telemetry["time_ns"] - zero_ns) / NANOSECONDS_PER_SEC),
         events={**events, "secs": (events["time_ns"] - zero_ns) / NANOSECONDS_PER_SEC},
         probes=checked_probes(streams.get(PROBES)),
         queries=queries,
     )
+
+
+def _series(channel: Channel, zero_ns: int) -> Series:
+    sane = np.abs(channel.value) < _NO_READING
+    return Series((channel.time_ns[sane] - zero_ns) / NANOSECONDS_PER_SEC, channel.value[sane].astype(np.float64))
 
 
 def _rows(queries: Arrays, phases: Sequence[str], after_ns: int | None = None) -> slice | NDArray[np.bool_]:

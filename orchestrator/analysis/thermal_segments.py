@@ -25,6 +25,7 @@ FEWEST_READINGS = 40
 #: The temperature must change by so many °C and so many steps of its sensor.
 LEAST_CHANGE_C = 3.0
 FEWEST_STEPS = 8
+_NO_TEMPERATURE_C = 1_000.0
 #: The segment must last for so many of its slowest time constant.
 LEAST_SPAN_TAUS = 1.0
 #: The 95 % interval of the slowest time constant must lie within this share of it.
@@ -102,6 +103,8 @@ def _too_little(part: Series, until: str) -> str | None:
     when = f" {until}" if until else ""
     if part.value.size < FEWEST_READINGS:
         return f"there are {part.value.size} readings{when}; {FEWEST_READINGS} are needed"
+    if float(np.abs(part.value).max()) > _NO_TEMPERATURE_C:
+        return f"the readings reach {float(np.abs(part.value).max()):.3g} °C{when}: that is no temperature"
     change = float(np.ptp(part.value))
     if change < LEAST_CHANGE_C:
         return f"the temperature changed by {change:.1f} °C{when}; {LEAST_CHANGE_C:g} are needed"

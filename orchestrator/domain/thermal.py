@@ -155,7 +155,8 @@ class ThermalStory(_Frozen):
     """Everything one attempt of one soak job tells.
 
     ``complete`` is False for an attempt that was cut short by a failure; ``stopped`` names the rule by which a soak ended itself early.
-    ``throttled`` None: nothing on this device could have shown it. ``scalars`` are the metrics of ``metric_names`` for soaks.
+    ``throttled`` None: nothing on this device could have shown it. ``energy_words`` tell where power came from and how it was integrated.
+    ``scalars`` are the metrics of ``metric_names`` for soaks.
     """
 
     job_id: str
@@ -183,6 +184,7 @@ class ThermalStory(_Frozen):
     gaps: tuple[Gap, ...]
     sensor_faults: tuple[SensorFault, ...]
     events: tuple[StoryEvent, ...]
+    energy_words: str = ""
 
     def scalar(self, name: str) -> Metric | None:
         """Return the metric of that name, or None."""

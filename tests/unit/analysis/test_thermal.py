@@ -1,8 +1,10 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
+from agent.errors import DeviceReplyInvalid
 from agent.protocol import EVENT_CODES, PHASES, RunnerReport, SamplingCost, SensorInfo
 from orchestrator.analysis.metric_names import definition_of
 from orchestrator.domain.soak import Ambient, Pattern
@@ -409,3 +411,27 @@ def test_beside_other_work_a_device_without_telltales_cannot_say_whether_it_thro
     with_clock.change_channel("cpu_busy_percent", -99, 999, lambda value: value + 40)
     with_clock.change_channel("clock.policy0_khz", -99, 999, lambda value: np.full_like(value, 2_000_000))
     assert with_clock.tell().throttled is False
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_a_device_writes_is_told_in_finite_numbers_or_refused(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    soak = make_soak(Bench(duration=40, cooldown=20, seed=seed))
+    telemetry, events, probes, queries = (soak.streams[name] for name in ("telemetry", "events", "probes", "queries"))
+    wild = np.array([1e300, -1e300, np.inf, np.nan, -273, 0, 1e14, 5e-324])
+    rows = rng.random(telemetry["value"].size) < (0.02, 0.5, 1.0)[seed % 3]
+    telemetry["value"][rows] = rng.choice(wild, np.count_nonzero(rows))
+    telemetry["time_ns"][rng.random(rows.size) < 0.01] = rng.integers(0, 2**62, dtype=np.uint64)
+    events["code"][:] = rng.integers(0, len(EVENT_CODES), events["code"].size)
+    events["value"][:] = rng.choice(wild, events["value"].size)
+    for column in probes.values():
+        column[rng.random(column.size) < 0.1] = 0
+    some = rng.random(queries["phase"].size) < 0.01
+    queries["phase"][some] = rng.integers(0, len(PHASES), np.count_nonzero(some))
+    queries["start_ns"][some] = rng.integers(0, 2**53, np.count_nonzero(some), dtype=np.uint64)
+    try:
+        story = soak.tell(limit_c=85.0, complete=bool(seed % 2))
+    except DeviceReplyInvalid:
+        return
+    # JSON knows neither infinity nor not-a-number.
+    json.dumps(story.model_dump(mode="python", exclude={"events"}), allow_nan=False, default=str)
