@@ -14,7 +14,7 @@ from sqlalchemy import Engine, inspect
 from orchestrator.domain.results import RESULT_FORMAT, ResultEnvelope
 from orchestrator.store.database import migrate, open_database, read_session
 from orchestrator.store.results import load_envelopes
-from orchestrator.store.tables import Artifact, Device, Environment, Experiment, Job, Lock, StateChange
+from orchestrator.store.tables import Artifact, Bundle, Device, Environment, Experiment, Job, Lock, Reservation, StateChange
 
 HERE = Path(__file__).parent
 
@@ -61,15 +61,20 @@ def test_the_schema_of_a_format_does_not_change_unless_its_number_does() -> None
     )
 
 
+@pytest.mark.parametrize("revision", ["0001", "0002"])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_database_of_migration_0001_migrates_to_head_with_all_it_holds(kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_database_of_an_earlier_migration_migrates_to_head_with_all_it_holds(
+    kind: str, revision: str, request: pytest.FixtureRequest
+) -> None:
     url = request.getfixturevalue("sqlite_url" if kind == "sqlite" else "postgres_url")
     load = load_sqlite if kind == "sqlite" else load_postgresql
-    load(url, (HERE / f"database_0001.{kind}.sql").read_text(encoding="utf-8"))
+    load(url, (HERE / f"database_{revision}.{kind}.sql").read_text(encoding="utf-8"))
     engine = open_database(url)
     try:
         migrate(engine)
         _check(engine)
+        if revision >= "0002":
+            _check_lab(engine)
     finally:
         engine.dispose()
 
@@ -85,3 +90,15 @@ def _check(engine: Engine) -> None:
         assert reading.get_one(Artifact, "ab" * 32).kind == "trace"
         assert reading.get_one(StateChange, 1).new == "finished"
         assert reading.get_one(Lock, "scheduler").holder == "h"
+
+
+def _check_lab(engine: Engine) -> None:
+    with read_session(engine) as reading:
+        device = reading.get_one(Device, 1)
+        assert (device.health_set_by, device.health_until) == ("ada", 1_700_000_500.0)
+        assert device.power_cycle == {"driver": "command", "argv": ["pdu", "7"]}
+        assert device.surroundings is None
+        assert reading.get_one(Experiment, "e1").max_devices == 2
+        assert reading.get_one(Environment, 1).golden_digest == "9f"
+        assert reading.get_one(Reservation, 1).holder == "ada"
+        assert reading.get_one(Bundle, "cd" * 32).manifest == {"loader": "ld.so"}
