@@ -111,6 +111,9 @@ def _reached(fit: ThermalFit, level_c: float) -> Estimate | None:
     best = _crossings(center[None, :], bodies, level_c)[0]
     if not np.isfinite(best):
         return None
+    if best == 0:
+        # Before the fit begins nothing is known of the curve but that it was there by then.
+        return Estimate(value=max(fit.start_secs, 0.0), low=0.0, high=max(fit.start_secs, 0.0))
     value = float(best) + fit.start_secs
     if not fit.covariance:
         return Estimate(value=value)

@@ -215,3 +215,14 @@ def test_without_a_known_ambient_nothing_is_predicted(hot: tuple[Soak, ThermalSt
     soak = hot[0]
     story = replace_soak(soak, settings=soak.settings.model_copy(update={"ambient": None})).tell()
     assert predict(story, 30.0) is None
+
+
+def test_a_limit_that_was_passed_before_the_fit_begins_is_known_to_that_time_only() -> None:
+    story = make_soak(Bench(duration=200.0, hertz=1.0)).tell()
+    heating = _fit(story, "heating")
+    assert heating.offered
+    assert heating.start_secs > 5
+    prediction = predict(story, 25.0, limit_c=38.0)
+    assert prediction is not None
+    assert prediction.at_secs is not None
+    assert (prediction.at_secs.low, prediction.at_secs.high) == (0, heating.start_secs)
