@@ -18,7 +18,7 @@ from orchestrator.analysis.measure import ANALYSIS_VERSION, Measured, compute
 from orchestrator.analysis.thermal_energy import ExternalPower
 from orchestrator.dispatch.profiles import load_profile
 from orchestrator.dispatch.request import telemetry_hz
-from orchestrator.domain.plan import Plan
+from orchestrator.domain.plan import Plan, ScenarioSettings
 from orchestrator.domain.states import Emulation, JobOutcome, Scenario, TaskKind
 from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session
@@ -37,7 +37,6 @@ def measure_streams(
 ) -> Measured:
     """Compute the metrics and the validity of one completed run."""
     model, settings = plan.models[job.model], plan.scenarios[Scenario(job.scenario)]
-    gate = settings.gate
     answers = read_trace(artifacts, model.dataset.answers_sha256) if model.dataset.answers_sha256 else None
     reference = None
     if model.task.kind == TaskKind.TENSOR and job.scenario == Scenario.ACCURACY:
@@ -54,11 +53,19 @@ def measure_streams(
         reference_outputs=reference,
         telemetry_hz=telemetry_hz(plan, job),
         clock_offset_secs=attempt.clock_offset_secs,
-        start_gate_c=None if gate is None else (gate.temperature_c - gate.tolerance_c, gate.temperature_c + gate.tolerance_c),
+        start_gate_c=_start_range(settings),
         soak=settings.soak,
         limit_c=limit_of(device.profile),
         external_power=external_power(engine, artifacts, job.id, attempt.number) if settings.soak is not None else None,
     )
+
+
+def _start_range(settings: ScenarioSettings) -> tuple[float, float] | None:
+    """The range in which the hottest zone had to be at the start; None also for a latency run whose gate went by a sensor of its own."""
+    gate = settings.gate
+    if gate is None or (settings.soak is None and gate.sensor is not None):
+        return None
+    return gate.temperature_c - gate.tolerance_c, gate.temperature_c + gate.tolerance_c
 
 
 def external_power(engine: Engine, artifacts: ArtifactStore, job_id: str, attempt: int) -> ExternalPower | None:
