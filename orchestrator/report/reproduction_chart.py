@@ -27,18 +27,8 @@ def reproduction_group(found: Reproduction) -> FigureGroup | None:
     for index, quantity in enumerate(shown):
         bars.append(Bar(float(index), -1.0, 1.0, "c2", "", _tolerance_words(quantity), 0.22))
         points += [point for repeat in found.repeats if (point := _repeat_point(index, quantity, repeat)) is not None]
-        observed = quantity.observed
-        center = _place(quantity, observed.value) if observed is not None else None
-        if observed is not None and center is not None:
-            low, high = _place(quantity, observed.low), _place(quantity, observed.high)
-            interval = (max(low, -_EDGE), min(high, _EDGE)) if low is not None and high is not None else None
-            words = (
-                f"mean of {counted(quantity.repeats, 'repeat')}: {number(observed.value, 4)} {quantity.unit}\n{clean(quantity.words, 200)}"
-            )
-            if interval is not None and interval[0] <= center <= interval[1]:
-                points.append(Point(center, float(index), _MARKS[quantity.verdict], "diamond", True, interval, None, "", words))
-            elif abs(center) <= _EDGE:
-                points.append(Point(center, float(index), _MARKS[quantity.verdict], "diamond", True, hover=words))
+        mean = _mean_point(index, quantity)
+        points += [mean] if mean is not None else []
     reached = max(1.5, min(_EDGE, max((abs(point.x) for point in points), default=0.0)) * 1.08)
     figure = Figure(
         "reproduction",
@@ -65,16 +55,34 @@ def reproduction_words(found: Reproduction) -> str:
     return words + " Circles are single repeats, diamonds their mean with its 95\u00a0% interval."
 
 
+def _mean_point(index: int, quantity: QuantityVerdict) -> Point | None:
+    observed, color = quantity.observed, _MARKS[quantity.verdict]
+    at = _place(quantity, observed.value) if observed is not None else None
+    if observed is None or at is None:
+        return None
+    hover = f"mean of {counted(quantity.repeats, 'repeat')}: {number(observed.value, 4)} {quantity.unit}\n{clean(quantity.words, 200)}"
+    if abs(at) > _EDGE:
+        return _at_edge(at, float(index), f"mean {number(observed.value)} {quantity.unit}".strip(), hover)
+    low, high = _place(quantity, observed.low), _place(quantity, observed.high)
+    interval = (max(low, -_EDGE), min(high, _EDGE)) if low is not None and high is not None and low <= at <= high else None
+    return Point(at, float(index), color, "diamond", True, interval, hover=hover)
+
+
 def _repeat_point(index: int, quantity: QuantityVerdict, repeat: RepeatOutcome) -> Point | None:
     value = repeat.values.get(quantity.name)
     at = _place(quantity, value)
     if value is None or at is None:
         return None
-    hover = f"{clean(repeat.job_id, 12)}: {number(value, 4)} {quantity.unit}"
+    hover = f"{clean(repeat.job_id, 40)}: {number(value, 4)} {quantity.unit}"
     row = index - 0.22
     if abs(at) > _EDGE:
-        return Point(math.copysign(_EDGE, at), row, "bad", "triangle-left" if at < 0 else "triangle-right", True, hover=hover)
+        return _at_edge(at, row, f"{number(value)} {quantity.unit}".strip(), hover)
     return Point(at, row, "ink", "circle", False, hover=hover)
+
+
+def _at_edge(at: float, row: float, text: str, hover: str) -> Point:
+    """What lies too far out for the axis stands at its end, with its number."""
+    return Point(math.copysign(_EDGE, at), row, "bad", "triangle-left" if at < 0 else "triangle-right", True, text=text, hover=hover)
 
 
 def _row_name(quantity: QuantityVerdict) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.report.figure import Axis, Color, Line, linear_axis
+from orchestrator.report.figure import Axis, Line, linear_axis
 from orchestrator.report.inputs import SeriesLine
 
 _UNITS = ((7_200.0, 3_600.0, "hours"), (600.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
@@ -42,10 +42,9 @@ def pieces(time_s: Sequence[float], values: Sequence[float | None]) -> list[tupl
     return found
 
 
-def drawn_line(line: SeriesLine, color: Color, hover: str, factor: float = 1.0, **look: object) -> list[Line]:
-    """A channel as lines, one for each stretch between gaps; ``factor`` brings its values to the axis' unit."""
-    shape = Line((), (), color, hover=hover, **look)  # type: ignore[arg-type]
-    return [replace(shape, x=times, y=tuple(value * factor for value in values)) for times, values in pieces(line.time_s, line.values)]
+def drawn_line(line: SeriesLine, look: Line, factor: float = 1.0) -> list[Line]:
+    """A channel as lines that look alike, one for each stretch between gaps; ``factor`` brings its values to the axis' unit."""
+    return [replace(look, x=times, y=tuple(value * factor for value in values)) for times, values in pieces(line.time_s, line.values)]
 
 
 def known_values(*series: Sequence[float | None]) -> list[float]:

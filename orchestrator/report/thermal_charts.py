@@ -162,7 +162,7 @@ def _temperature(x: Axis, panel: ThermalPanel) -> Figure:
         color, name = SERIES_COLORS[index % len(SERIES_COLORS)], channel_words(line.name)
         ambient = line.name.startswith("ambient.")
         width = 1.6 if line.name == story.control_channel else 1.0
-        lines += drawn_line(line, color, clean(name, 40), width_px=width, dashed=ambient)
+        lines += drawn_line(line, Line((), (), color, hover=clean(name, 40), width_px=width, dashed=ambient))
         legend.append(Key(color, shortened(clean(name, 60), _NAME_LIMIT), ambient))
     fits = [_fitted(fit) for fit in story.fits if fit.offered and fit.steady_c is not None]
     if fits:
@@ -198,7 +198,7 @@ def _channels(x: Axis, key: str, title: str, found: tuple[SeriesLine, ...], fact
     legend = []
     for index, line in enumerate(found):
         color, name = SERIES_COLORS[index % len(SERIES_COLORS)], channel_words(line.name)
-        lines += drawn_line(line, color, clean(name, 40), factor, step=True)
+        lines += drawn_line(line, Line((), (), color, hover=clean(name, 40), step=True), factor)
         legend.append(Key(color, shortened(clean(name, 60), _NAME_LIMIT)))
     y = value_axis([value * factor for value in known_values(*(line.values for line in found))], from_zero=True)
     return Figure(key, title, "", x, y, _STRIP_PX, lines=tuple(lines), legend=tuple(legend))
@@ -252,7 +252,7 @@ def _sparse(axis: Axis) -> Axis:
 
 def _rate(x: Axis, windows: WindowLines) -> Figure:
     rate = SeriesLine("rate", "1/s", windows.time_s, windows.rate_qps)
-    lines = tuple(drawn_line(rate, "c2", "queries/s", step=True, width_px=1.6))
+    lines = tuple(drawn_line(rate, Line((), (), "c2", hover="queries/s", step=True, width_px=1.6)))
     y = value_axis(known_values(rate.values), from_zero=True, about=3)
     return Figure("rate", "Throughput (queries/s of each window)", "", x, y, _STRIP_PX, lines=lines)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from orchestrator.report.figure import SERIES_COLORS, Axis, Color, Figure, FigureGroup, Line, Point, Rule, Stack
-from orchestrator.report.inputs import SeriesLine, ThermalPanel
+from orchestrator.report.inputs import SeriesLine, ThermalPanel, WindowLines
 from orchestrator.report.thermal_axis import drawn_line, known_values, time_axis, value_axis
 from orchestrator.report.thermal_words import finding, headline, seconds, short_name, sustained_share
 from orchestrator.report.words import clean, counted, fixed, listed, number, shortened
@@ -34,13 +34,7 @@ def overlay_group(panels: Sequence[ThermalPanel]) -> FigureGroup | None:
     shown = panels[:MOST_OVERLAID]
     start = min([panel.series.start_s for panel in shown])
     x = time_axis(start, max(max(panel.series.end_s for panel in shown), start + 1.0))
-    strips = [
-        _strip(x, shown, "temperature", "Control temperature (°C)", lambda panel: _first(panel.series.temperatures), 1.0, False),
-        _strip(x, shown, "clock", "Clock (% of its highest)", lambda panel: _window_line(panel, "clock_percent"), 1.0, True),
-        _strip(x, shown, "power", "Power (W)", lambda panel: _window_line(panel, "power_mw"), 1e-3, True),
-        _strip(x, shown, "latency", "Invoke (ms)", lambda panel: _window_line(panel, "mean_ms"), 1.0, False),
-        _strip(x, shown, "rate", "Throughput (queries/s)", lambda panel: _window_line(panel, "rate_qps"), 1.0, True),
-    ]
+    strips = [_strip(x, shown, quantity) for quantity in _quantities()]
     rules = tuple(
         Rule("x", panel.story.onset.at_secs, panel_look(index)[0], dashed=True)
         for index, panel in enumerate(shown)
@@ -53,9 +47,8 @@ def overlay_group(panels: Sequence[ThermalPanel]) -> FigureGroup | None:
     legend = tuple((panel_look(index)[0], f"{name}{' (dashed)' if panel_look(index)[1] else ''}") for index, name in enumerate(names))
     title = f"{counted(len(shown), 'soak')} on one axis of time"
     summary = f"{title}: " + " ".join(f"{name}: {finding(panel.story)}" for name, panel in zip(names, shown, strict=True))
-    return FigureGroup(
-        "overlay", _overlay_words(panels, shown, _names(shown, short_name)), (Stack("overlay", "", summary, drawn),), legend, title
-    )
+    words = _overlay_words(panels, shown, _names(shown, short_name))
+    return FigureGroup("overlay", words, (Stack("overlay", "", summary, drawn),), legend, title)
 
 
 def scatter_group(panel: ThermalPanel) -> FigureGroup | None:
@@ -117,35 +110,53 @@ def _scatter(panel: ThermalPanel, key: str, label: str, known: Known) -> Figure:
     )
 
 
-def _strip(
-    x: Axis,
-    panels: Sequence[ThermalPanel],
-    key: str,
-    title: str,
-    line_of: Callable[[ThermalPanel], SeriesLine | None],
-    factor: float,
-    from_zero: bool,
-) -> Figure | None:
+@dataclass(frozen=True)
+class _Quantity:
+    """What one strip shows of each soak; ``factor`` brings it to the unit of the title."""
+
+    key: str
+    title: str
+    line_of: Callable[[ThermalPanel], SeriesLine | None]
+    factor: float = 1.0
+    from_zero: bool = True
+
+
+def _quantities() -> tuple[_Quantity, ...]:
+    return (
+        _Quantity("temperature", "Control temperature (°C)", _control_line, from_zero=False),
+        _Quantity("clock", "Clock (% of its highest)", _of_windows(lambda windows: windows.clock_percent)),
+        _Quantity("power", "Power (W)", _of_windows(lambda windows: windows.power_mw), 1e-3),
+        _Quantity("latency", "Invoke (ms)", _of_windows(lambda windows: windows.mean_ms), from_zero=False),
+        _Quantity("rate", "Throughput (queries/s)", _of_windows(lambda windows: windows.rate_qps)),
+    )
+
+
+def _strip(x: Axis, panels: Sequence[ThermalPanel], quantity: _Quantity) -> Figure | None:
     lines: list[Line] = []
     values: list[float] = []
     for index, (panel, name) in enumerate(zip(panels, _names(panels, headline), strict=True)):
-        line = line_of(panel)
+        line = quantity.line_of(panel)
         if line is not None:
             color, dashed = panel_look(index)
-            lines += drawn_line(line, color, name, factor, step=key != "temperature", dashed=dashed, width_px=1.4)
-            values += [value * factor for value in known_values(line.values)]
+            look = Line((), (), color, width_px=1.4, step=quantity.key != "temperature", dashed=dashed, hover=name)
+            lines += drawn_line(line, look, quantity.factor)
+            values += [value * quantity.factor for value in known_values(line.values)]
     if not values:
         return None
-    return Figure(key, title, "", x, value_axis(values, from_zero=from_zero), _STRIP_PX, lines=tuple(lines))
+    y = value_axis(values, from_zero=quantity.from_zero)
+    return Figure(quantity.key, quantity.title, "", x, y, _STRIP_PX, lines=tuple(lines))
 
 
-def _first(lines: Sequence[SeriesLine]) -> SeriesLine | None:
-    return lines[0] if lines else None
+def _control_line(panel: ThermalPanel) -> SeriesLine | None:
+    return next((line for line in panel.series.temperatures if line.name == panel.story.control_channel), None)
 
 
-def _window_line(panel: ThermalPanel, name: Literal["rate_qps", "mean_ms", "clock_percent", "power_mw"]) -> SeriesLine | None:
-    windows = panel.series.windows
-    return SeriesLine(name, "", windows.time_s, getattr(windows, name)) if windows is not None else None
+def _of_windows(values_of: Callable[[WindowLines], tuple[float | None, ...]]) -> Callable[[ThermalPanel], SeriesLine | None]:
+    def line_of(panel: ThermalPanel) -> SeriesLine | None:
+        windows = panel.series.windows
+        return SeriesLine("", "", windows.time_s, values_of(windows)) if windows is not None else None
+
+    return line_of
 
 
 def _names(panels: Sequence[ThermalPanel], named: Callable[[ThermalPanel], str]) -> list[str]:

@@ -438,7 +438,18 @@ def test_repeats_stand_in_units_of_their_tolerance_and_those_far_out_stand_at_th
     assert near.x == pytest.approx(-0.1)
     far = next(point for point in figure.points if point.shape == "triangle-right")
     assert "150.0 s" in far.hover
+    assert far.text == "150 s"
     assert far.color == "bad"
+
+
+def test_a_mean_far_outside_is_not_left_out_but_stands_at_the_edge() -> None:
+    found = reproduction()
+    first = found.quantities[0].model_copy(update={"observed": Estimate(value=190.0, low=180.0, high=200.0)})
+    group = reproduction_group(found.model_copy(update={"quantities": (first, *found.quantities[1:])}))
+    assert group is not None
+    (figure,) = group.figures
+    assert isinstance(figure, Figure)
+    assert "mean 190 s" in [point.text for point in figure.points]
 
 
 def test_the_caption_of_a_reproduction_gives_verdict_quantities_and_reasons() -> None:
