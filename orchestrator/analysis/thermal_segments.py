@@ -6,7 +6,7 @@ refused with the cause. The thresholds were chosen on simulated boards so that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -31,7 +31,7 @@ LEAST_SPAN_TAUS = 1.0
 #: The 95 % interval of the slowest time constant must lie within this share of it.
 WIDEST_INTERVAL = 0.08
 #: The faster of two bodies is told when it spans so many sampling periods and is known to this share, else left out.
-FEWEST_PERIODS = 10
+FEWEST_PERIODS = 12
 WIDEST_FAST_INTERVAL = 0.06
 #: After so many of its time constants the fast body has died away.
 FAST_IS_OVER = 6.0
@@ -60,17 +60,19 @@ def fit_segments(
         )
     cooling = _cooling_span(run)
     if cooling is not None:
-        fits.append(_fit("cooling", channel, run, control, *cooling, None, "", None))
+        fits.append(_fit("cooling", channel, run, control, *cooling, None, "", ()))
     return tuple(fits)
 
 
-def fit_part(part: Series, until: str = "", load: Series | None = None) -> tuple[BodyFit | None, str | None, Series]:
+def fit_part(part: Series, until: str = "", loads: Sequence[Series] = ()) -> tuple[BodyFit | None, str | None, Series]:
     """Fit readings under a steady load: the fit, why it may not be shown (None when it may), and the readings it was made from.
 
-    ``until`` says in the cause what ended the segment; ``load`` is what was worked until each moment, to allow for its deviations.
+    ``until`` says in the cause what ended the segment. ``loads`` are measures of what was worked until each moment; the deviations of the
+    one that explains most are allowed for, or none.
     """
     cause = _too_little(part, until)
-    found = best_fit(part.secs, part.value, load) if cause is None else None
+    tried = [best_fit(part.secs, part.value, load) for load in (None, *loads)] if cause is None else []
+    found = min((fit for fit in tried if fit is not None), key=lambda fit: fit.rmse, default=None)
     if found is None:
         return None, cause or "no such model can be had from these readings", part
     cause = _doubt(found, part, until)
@@ -90,10 +92,10 @@ def _fit(
     end: float,
     unsteady: str | None,
     until: str,
-    load: Series | None,
+    loads: Sequence[Series],
 ) -> ThermalFit:
     start, end = max(_pieces(run, start, end), key=lambda piece: piece[1] - piece[0], default=(start, end))
-    found, cause, part = (None, unsteady, control) if unsteady else fit_part(control.between(start, end), until, load)
+    found, cause, part = (None, unsteady, control) if unsteady else fit_part(control.between(start, end), until, loads)
     if found is not None:
         start = float(part.secs[0])
     return _described(segment, channel, start, end, found, cause)
@@ -189,17 +191,16 @@ def _unsteady(run: SoakRun, start: float, end: float, power: PowerSource | None)
     return None
 
 
-def _worked(run: SoakRun, power: PowerSource | None) -> Series | None:
-    """What the device had worked until each moment: CPU time, else energy above the power at rest."""
+def _worked(run: SoakRun, power: PowerSource | None) -> list[Series]:
+    """What the device had worked until each moment, as CPU time and as energy above the power at rest, as far as they were read."""
     used = run.channels.get("cgroup.cpu_secs") or run.channels.get("runner_cpu_secs")
-    if used is not None or power is None or run.rest is None:
-        return used
-    rest = power.series.between(*run.rest).value
-    if not rest.size:
-        return None
-    above = power.series.value - rest.mean()
-    steps = np.diff(power.series.secs) * (above[1:] + above[:-1]) / 2
-    return Series(power.series.secs, np.concatenate([[0.0], np.cumsum(steps)]))
+    found = [used] if used is not None else []
+    rest = power.series.between(*run.rest).value if power is not None and run.rest is not None else np.empty(0)
+    if power is not None and rest.size:
+        above = power.series.value - rest.mean()
+        steps = np.diff(power.series.secs) * (above[1:] + above[:-1]) / 2
+        found.append(Series(power.series.secs, np.concatenate([[0.0], np.cumsum(steps)])))
+    return found
 
 
 def _power_means(power: PowerSource | None, edges: FloatArray) -> FloatArray | None:

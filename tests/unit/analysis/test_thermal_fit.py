@@ -91,7 +91,7 @@ def test_a_load_that_wavers_is_allowed_for_where_it_was_measured_and_refused_whe
             celsius[index] += body
     readings = Series(secs, np.round(35 + celsius, 1))
     worked = Series(secs, np.concatenate([[0.0], np.cumsum(load * step)])[:-1])
-    fit, doubt, _ = fit_part(readings, load=worked)
+    fit, doubt, _ = fit_part(readings, loads=[worked])
     assert doubt is None
     assert fit is not None
     assert fit.taus == pytest.approx([2, 60], rel=0.03)
