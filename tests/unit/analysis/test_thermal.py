@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from agent.errors import DeviceReplyInvalid
-from agent.protocol import EVENT_CODES, PHASES, RunnerReport, SamplingCost, SensorInfo
+from agent.protocol import EVENT_CODES, PHASES, QUERY_COLUMNS, RunnerReport, SamplingCost, SensorInfo
 from orchestrator.analysis.metric_names import definition_of
 from orchestrator.domain.soak import Ambient, Pattern
 from orchestrator.domain.states import Emulation
@@ -435,3 +436,23 @@ def test_whatever_a_device_writes_is_told_in_finite_numbers_or_refused(seed: int
         return
     # JSON knows neither infinity nor not-a-number.
     json.dumps(story.model_dump(mode="python", exclude={"events"}), allow_nan=False, default=str)
+
+
+def test_a_million_queries_are_told_in_a_hundred_bytes_each() -> None:
+    soak = make_soak(Bench(duration=60, cooldown=5))
+    count = 1_000_000
+    many = {name: np.zeros(count, dtype=kind) for name, kind in QUERY_COLUMNS}
+    many["phase"][:] = PHASES.index("steady")
+    many["phase"][5::50_000] = PHASES.index("probe")
+    many["start_ns"][:] = int(ZERO_SECS * 1e9) + np.arange(count, dtype=np.uint64) * np.uint64(60_000)
+    many["invoke_ns"][:] = 50_000
+    soak.streams["queries"] = many
+    tracemalloc.start()
+    try:
+        story = soak.tell()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The last query ends with the sixth window, so every one but the probes is in one.
+    assert sum(window.completions for window in story.windows) == count - 20
+    assert peak < 100 * count
