@@ -55,7 +55,9 @@ def _register(context: Context, lab: Lab, machine: Machine, started: bool, say: 
         view = _add(context, asked, machine)
     else:
         view = _bring_back(context, asked, machine, view, started)
-    if view.health_reason == _UP_UNCHECKED:
+    if view.running_job is not None:
+        say(f"{machine.name} measures {view.running_job}")
+    elif view.health_reason == _UP_UNCHECKED:
         say(f"{machine.name} is back, and checked before its next job")
     else:
         say(f"{machine.name} is {view.health}" + (f" ({view.health_reason})" if view.health_reason else ""))
@@ -77,6 +79,9 @@ def _add(context: Context, asked: ssh_devices.NewSshDevice, machine: Machine) ->
 def _bring_back(context: Context, asked: ssh_devices.NewSshDevice, machine: Machine, view: DeviceView, started: bool) -> DeviceView:
     if view.labels.get("lab") != "yes" or view.emulated == "none":
         raise devices.NameTaken(f"there is a device {machine.name} that is not of a lab", "give the lab's another name: docs/lab.md")
+    if view.running_job is not None:
+        # It went down under a job, which finds out by itself what became of its run.
+        return view
     moved = ssh_devices.move(context, machine.name, asked, machine.host_key).where != view.where
     decided = view.health_set_by != "system" and view.health_reason != _DOWN
     if decided or (view.health == "good" and not started and not moved):
