@@ -94,15 +94,14 @@ def _values(asked: Surroundings | None) -> Iterator[tuple[str, str]]:
 
 def _run(device: Device, what: str, argv: list[str]) -> None:
     remedy = f"try it by hand on the gateway; edgematrix device surroundings {device.name}"
+    failed = f"the surroundings of {device.name} were not reset" if what == "reset" else f"the {what} of {device.name} was not set"
     try:
         # Not a pipe: what the command leaves in the background would hold it open.
         with tempfile.TemporaryFile() as words:
             ended = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, timeout=_TIMEOUT_SECS, check=False)
             words.seek(max(0, words.seek(0, os.SEEK_END) - 400))
-            told = words.read(400).decode("utf-8", "replace").strip()
+            told = " ".join(words.read(400).decode("utf-8", "replace").split())
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise SurroundingsFailed(f"the {what} of {device.name} could not be set: {error}", remedy) from error
+        raise SurroundingsFailed(f"{failed}: {error}", remedy) from error
     if ended.returncode != 0:
-        raise SurroundingsFailed(
-            f"the {what} of {device.name} was not set: {argv[0]} ended with status {ended.returncode}: {told or 'it said nothing'}", remedy
-        )
+        raise SurroundingsFailed(f"{failed}: {argv[0]} ended with status {ended.returncode}: {told or 'it said nothing'}", remedy)

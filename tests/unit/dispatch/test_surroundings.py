@@ -60,13 +60,15 @@ def test_a_device_without_the_command_lacks_it_and_says_how_to_register_one() ->
     [
         (["sh", "-c", "echo door open; exit 3", "sh", "{celsius}"], "ended with status 3: door open"),
         (["sh", "-c", "exit 1", "sh", "{celsius}"], "it said nothing"),
-        (["/no/such/program", "{celsius}"], "could not be set"),
+        (["/no/such/program", "{celsius}"], "the chamber of pi was not set"),
     ],
 )
 def test_a_command_that_fails_is_told(argv: list[str], what: str) -> None:
     with pytest.raises(SurroundingsFailed, match=what) as caught:
         set_surroundings(device(chamber=argv), Surroundings(chamber_c=40))
     assert caught.value.error_class == "infrastructure"
+    with pytest.raises(SurroundingsFailed, match="the surroundings of pi were not reset"):
+        reset_surroundings(device(reset=argv))
 
 
 @pytest.mark.parametrize(
