@@ -2,7 +2,7 @@
 
 Three proofs. That throttling is told as it was: when, how much CPU was granted, how much speed was left, and the time constants. That a
 recipe reproduces, and does not at another ambient, with the reason and as predicted. That a runtime whose numbers change with heat is
-caught, and a sound one never. ``--quick`` takes constants ten times as fast. Writes a dated summary; exit code 1 when anything fails.
+caught, and a sound one never. ``--quick`` takes constants a tenth of a board's. Writes a dated summary; exit code 1 when anything fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REPRODUCTION_CODES = (0, 5, 6)
 def main() -> int:
     """Run every proof; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heat", description=str(__doc__).split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="constants ten times as fast: minutes instead of most of an hour")
+    parser.add_argument("--quick", action="store_true", help="constants a tenth of a board's: six minutes")
     parser.add_argument("--first", action="store_true", help="the first proof alone, of throttling: six minutes")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where the summary goes")
     asked = parser.parse_args()

@@ -74,19 +74,23 @@ class PlantProcess:
         return read_settings(self.folder / "plant.json")
 
     def start(self, about: PlantDefinition, core: int) -> None:
-        """Start it unless it runs, and wait until the device's files are there."""
+        """Start it unless it runs, and wait until the device's files are there.
+
+        The device may live and hold these files and the group: one after the other is made only where it is missing.
+        """
         if self.pid() is not None:
             return
-        self.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.sys.mkdir(parents=True)
+        self.sys.mkdir(parents=True, exist_ok=True)
+        for stale in (STATE_FILE, CONTROL_FILE):
+            (self.files / stale).unlink(missing_ok=True)
         group = self.group
         try:
             group.make()
         except OSError as error:
             raise LabImpossible(f"{self.device} can have no control group: {error}", "use a machine or VM, not a container") from error
         for hierarchy in group.hierarchies:
-            (self.sys / hierarchy.place).mkdir(parents=True)
+            (self.sys / hierarchy.place).mkdir(parents=True, exist_ok=True)
         (self.folder / "plant.json").write_text(json.dumps(self._settings(about, core), indent=1))
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(

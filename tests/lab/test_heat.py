@@ -222,6 +222,22 @@ def test_a_soak_waits_until_the_device_is_cool_and_what_it_measured_survives_a_p
     assert cut_at > 0
 
 
+def test_a_plant_that_died_is_started_again_under_its_device_by_the_next_up(hot: HotLab, soaked: dict[str, str]) -> None:
+    machine = hot.lab["hot-fan"]
+    before, plant = machine.first_pid(), machine.plant.pid()
+    assert plant is not None
+    os.kill(plant, signal.SIGKILL)
+    hot.home.wait_for(lambda: machine.plant.pid() is None or None, "the plant dead")
+    hot.up()
+    assert machine.first_pid() == before
+    assert machine.plant.pid() not in (None, plant)
+    ended = hot.home.run("lab", "plant", "hot-fan", "--ambient", "35", "--rest", "--json")
+    assert ended.code == 0, ended.stderr
+    assert json.loads(ended.stdout)["ambient_c"] == 35.0
+    seen = Path(f"/proc/{before}/root{machine.root}/sys/class/thermal/thermal_zone1/temp")
+    assert int(seen.read_text()) == 35_000
+
+
 def test_down_leaves_neither_a_plant_nor_a_control_group(hot: HotLab, soaked: dict[str, str]) -> None:
     plants = [machine.plant for machine in hot.lab.machines]
     assert all(plant.pid() is not None for plant in plants)
