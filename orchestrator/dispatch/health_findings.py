@@ -98,10 +98,13 @@ def sensors(told: dict[str, Any], before: Sequence[Any]) -> HealthCheck:
 
 def power_supply(told: dict[str, Any]) -> HealthCheck:
     flags = [str(name) for name in told["power_flags"]]
-    if flags:
+    if any(name.startswith("under_voltage") for name in flags):
         return HealthCheck(
             "power supply", "failed", f"set now: {', '.join(flags)}"[:400], "use the supply the board's maker names, and a short cable"
         )
+    if flags:
+        # A board that has just worked is hot, not broken. What it measures while it is throttled says so itself.
+        return HealthCheck("power supply", "warning", f"slowed down now: {', '.join(flags)}"[:400], "let it cool, or see what heats it")
     known = any(str(item.get("name")).startswith(("under_voltage", "throttled")) for item in told["sensors"])
     return HealthCheck("power supply", "ok", "no flag is set" if known else "unknown: no sensor of this device tells it")
 

@@ -20,7 +20,7 @@ from orchestrator.store.artifacts import ArtifactStore
 from orchestrator.store.database import read_session, session
 from orchestrator.store.tables import Device, Environment, StateChange
 from orchestrator.transports.ssh_errors import HostKeyChanged, LoginRefused
-from tests.unit.dispatch.scripted_device import ScriptedDevice
+from tests.unit.dispatch.scripted_device import HEALTHY, ScriptedDevice
 
 
 class Bench:
@@ -108,6 +108,20 @@ def test_a_device_that_fails_one_check_is_bad_and_says_why(bench: Bench, answers
     bench.check()
     assert bench.device.health == DeviceHealth.BAD
     assert found in bench.device.health_reason
+
+
+@pytest.mark.parametrize(
+    ("flags", "health", "status"),
+    [
+        (["throttled.firmware"], DeviceHealth.GOOD, "warning"),
+        (["under_voltage.firmware", "throttled.firmware"], DeviceHealth.BAD, "failed"),
+    ],
+)
+def test_a_hot_board_is_fit_and_a_starved_one_is_not(bench: Bench, flags: list[str], health: DeviceHealth, status: str) -> None:
+    bench.wire.answers["health"] = {**HEALTHY["health"], "power_flags": flags}  # type: ignore[dict-item]
+    finding = bench.check()["power supply"]
+    assert (finding.status, bench.device.health) == (status, health)
+    assert "throttled.firmware" in finding.found
 
 
 def test_a_clock_that_is_wrong_makes_every_trace_wrong(bench: Bench) -> None:
