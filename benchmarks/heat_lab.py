@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -34,6 +35,7 @@ _FAN = [
     {"at_c": 70.0, "hysteresis_c": 5.0, "board_c_per_watt": 4.0, "rpm": 5000},
 ]
 _UP_SECS = 1200.0
+_LOCK = Path("/run/edgematrix-heat-evidence.lock")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ class HeatLab:
         self.context: Context = open_home(self.home)
 
     def __enter__(self) -> HeatLab:
+        # Its devices have names and addresses of their own on this machine: a second run would take them from the first.
+        self._lock = _LOCK.open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise RuntimeError("another run of this evidence is at work on this machine: wait for its end") from error
         try:
             self.command("lab", "up", "--devices", self._file, limit_secs=_UP_SECS)
             os.sched_setaffinity(0, {self.own_core})
@@ -104,6 +113,7 @@ class HeatLab:
         self._pool.shutdown(cancel_futures=True)
         self.command("lab", "down", "--purge", "--devices", self._file)
         self.context.engine.dispose()
+        self._lock.close()
 
     def plant(self, device: str) -> PlantProcess:
         return self._lab[device].plant
@@ -124,7 +134,7 @@ class HeatLab:
                 self._running.discard(process)
                 process.kill()
         if process.returncode not in codes:
-            raise RuntimeError(f"edgematrix {' '.join(map(str, words))} ended with {process.returncode}: {stderr[-2000:]}")
+            raise RuntimeError(f"edgematrix {' '.join(map(str, words))} ended with {process.returncode}: {stderr[-2000:]}{stdout[-3000:]}")
         return stdout
 
     def begin(self, work: Callable[[], Any]) -> Future[Any]:
