@@ -1,4 +1,4 @@
-"""Figure: what sampling the sensors does to the latency of the run beside it, and what it costs (Must show 3 of heat)."""
+"""Figure: what sampling the sensors does to the latency of the run beside it, and what it costs."""
 
 from __future__ import annotations
 
