@@ -79,7 +79,11 @@ def fit_part(part: Series, until: str = "", loads: Sequence[Series] = ()) -> tup
     if cause is None and _unsure_fast(found, part):
         # The slow body is sure, and once the fast one has died away the model is the same without it.
         moment = FAST_IS_OVER * float(found.taus[0])
-        return found.after_fast(moment), None, part.between(float(part.secs[0]) + moment, float(part.secs[-1]))
+        later = part.between(float(part.secs[0]) + moment, float(part.secs[-1]))
+        if not later.secs.size:
+            fast = float(found.taus[0])
+            return found, f"the faster time constant of {fast:.3g} s is not known well, and its body was still warming up at the end", part
+        return found.after_fast(moment), None, later
     return found, cause, part
 
 

@@ -68,6 +68,17 @@ def test_a_fast_body_that_the_sampling_cannot_follow_is_left_out_and_the_slow_on
     assert told >= 4
 
 
+def test_a_fast_body_that_is_not_known_and_has_not_died_away_by_the_end_is_refused() -> None:
+    secs = np.arange(0, 120, 0.5)
+    noise = np.random.default_rng(0).normal(0, 0.03, secs.size)
+    celsius = 80 - 5 * np.exp(-secs / 22) - 30 * np.exp(-secs / 90) + noise
+    fit, doubt, part = fit_part(Series(secs, np.round(celsius, 1)))
+    assert fit is not None
+    assert doubt is not None
+    assert "faster time constant" in doubt
+    assert part.secs.size == secs.size
+
+
 def test_one_body_is_not_taken_for_two() -> None:
     secs = np.arange(0, 200, 0.1)
     celsius = 90 - 50 * np.exp(-secs / 40) + np.random.default_rng(5).normal(0, 0.1, secs.size)
