@@ -95,7 +95,7 @@ def compute(
         telemetry_hz,
         clock_offset_secs,
         start_gate_c,
-        soak.start_gate.sensor if soak is not None and soak.start_gate is not None else None,
+        soak.gate.sensor if soak is not None and soak.gate is not None else None,
         story,
     )
     return Measured(tuple(_finite(metric) for metric in metrics), assess(evidence))

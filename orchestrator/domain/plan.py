@@ -75,7 +75,7 @@ class ScenarioSettings(_Frozen):
     @property
     def gate(self) -> StartGate | None:
         """The temperature from which a run begins, wherever the spec says it."""
-        return self.soak.start_gate if self.soak is not None else self.start_gate
+        return self.soak.gate if self.soak is not None else self.start_gate
 
 
 class Limits(_Frozen):

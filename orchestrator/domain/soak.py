@@ -182,3 +182,11 @@ class PlannedSoak(SoakScenario):
     """A soak as planned: a recorded pattern's times, read from its file, stand beside it."""
 
     arrivals_secs: tuple[float, ...] = ()
+
+    @property
+    def gate(self) -> StartGate | None:
+        """The start gate; one that names no sensor of its own goes by ``control_sensor``."""
+        gate = self.start_gate
+        if gate is None or gate.sensor is not None or self.control_sensor is None:
+            return gate
+        return gate.model_copy(update={"sensor": self.control_sensor})

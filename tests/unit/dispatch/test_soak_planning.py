@@ -66,6 +66,16 @@ def test_the_device_is_asked_for_what_the_spec_says() -> None:
     assert protocol.from_json(protocol.RunRequest, protocol.to_json(request)) == request
 
 
+@pytest.mark.parametrize(
+    ("gate", "sensor"),
+    [("temperature_c: 40", "thermal.soc_c"), ("temperature_c: 40, sensor: ambient.case_c", "ambient.case_c")],
+)
+def test_the_start_gate_goes_by_the_control_sensor_unless_it_names_its_own(gate: str, sensor: str) -> None:
+    asked = soaked(f"start_gate: {{{gate}}}, control_sensor: thermal.soc_c").scenarios[Scenario.SOAK].gate
+    assert asked is not None
+    assert (asked.temperature_c, asked.sensor) == (40.0, sensor)
+
+
 def test_the_limit_of_time_is_for_what_a_soak_takes_beside_its_own_parts() -> None:
     assert ask("duration_secs: 100, idle_secs: 10, precondition: {secs: 20}, cooldown: {secs: 30}").timeout_secs == 600.0 + 160.0
 
