@@ -102,7 +102,7 @@ def _verdict(
         if expected.value is None:
             return _as_rare(throttled.count(True), throttled.count(None), count, "throttled", "did not throttle, as the first")
         if throttled.count(True) < count:
-            return _as_rare(count - throttled.count(True), 0, count, "did not throttle", "throttled, as the first")
+            return _as_rare(throttled.count(False), throttled.count(None), count, "did not throttle", "throttled, as the first")
     if expected.name == CHANGED and expected.value is not None:
         return _numbers_verdict(expected.value, known, count)
     if len(known) < FEWEST_REPEATS or observed is None or observed.low is None or observed.high is None or low is None or high is None:
@@ -120,7 +120,7 @@ def _as_rare(against: int, unknown: int, count: int, against_words: str, for_wor
     if against == count:
         return "not reproduced", f"all {count} repeats {against_words}"
     if against:
-        return "undetermined", f"{against} of {count} repeats {against_words}, the others did not"
+        return "undetermined", f"{against} of {count} repeats {against_words}"
     if unknown:
         return "undetermined", f"{unknown} of {count} repeats could not tell whether they throttled"
     return "reproduced", f"all {count} repeats {for_words}"

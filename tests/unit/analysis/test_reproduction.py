@@ -128,7 +128,13 @@ def test_a_soak_that_did_not_throttle_is_reproduced_by_ones_that_do_not_either()
 def test_repeats_of_which_some_throttle_are_undetermined() -> None:
     mixed = [_story(), _story(seed=1), _story(trip_c=float("inf"), seed=2)]
     quantity = _quantity(judge(_recipe(), _repeats(mixed)), "time_to_throttle_secs")
-    assert (quantity.verdict, quantity.words) == ("undetermined", "1 of 3 repeats did not throttle, the others did not")
+    assert (quantity.verdict, quantity.words) == ("undetermined", "1 of 3 repeats did not throttle")
+
+
+def test_repeats_that_could_not_tell_whether_they_throttled_do_not_count_against_the_first() -> None:
+    unknown = [_story(trip_c=float("inf"), seed=seed).model_copy(update={"throttled": None}) for seed in range(3)]
+    quantity = _quantity(judge(_recipe(), _repeats(unknown)), "time_to_throttle_secs")
+    assert (quantity.verdict, quantity.words) == ("undetermined", "3 of 3 repeats could not tell whether they throttled")
 
 
 def test_repeats_that_scatter_across_the_tolerance_are_undetermined() -> None:
