@@ -68,7 +68,9 @@ def high_variation(evidence: Evidence, threshold: float) -> Finding | None:
 def flush_pauses(evidence: Evidence, threshold: float) -> Finding | None:
     if evidence.runner.steady_ns <= 0:
         return None
-    share = 100 * sum(evidence.runner.flush_pauses_ns) / evidence.runner.steady_ns
+    # The list ends after hours; the total does not, but runs of before have none.
+    paused_ns = max(evidence.runner.flush_total_ns, sum(evidence.runner.flush_pauses_ns))
+    share = 100 * paused_ns / evidence.runner.steady_ns
     if share <= threshold:
         return None
     return Finding(share, f"writing the trace paused the run for {share:.1f} % of the steady time")

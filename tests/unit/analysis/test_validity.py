@@ -77,6 +77,7 @@ FAULTS = [
     ("high_variation", Validity.SEMIVALID, 2.6, _with(cv_percent=2.6)),
     ("minimum_not_met", Validity.SEMIVALID, 1, _with_runner(min_query_count_met=False)),
     ("flush_pauses", Validity.SEMIVALID, 2, _with_runner(flush_pauses_ns=[TEN_SECS[1] // 100] * 2)),
+    ("flush_pauses", Validity.SEMIVALID, 2, _with_runner(flush_pauses_ns=[1000], flush_total_ns=TEN_SECS[1] // 50)),
     ("telemetry_gap", Validity.SEMIVALID, 5, _with(telemetry_ns=np.arange(0, 51, dtype=np.int64) * np.int64(SECOND_NS // 10))),
     ("clock_offset", Validity.VALID, -9, _with(clock_offset_secs=-9.0)),
     ("nothing_measured", Validity.INVALID, 0, _with(query_count=0)),
