@@ -219,9 +219,10 @@ def _prediction_checks(recipe: Recipe, repeats: Sequence[Repeat]) -> tuple[Predi
 
 
 def _check(quantity: str, predicted: float | None, observed: float | None, ambient_c: float, words: str | None) -> PredictionCheck:
-    error = 100 * (observed / predicted - 1) if predicted and observed is not None else None
+    error = 100 * (observed / predicted - 1) if predicted is not None and predicted > 0 and observed is not None else None
     if words is None:
-        measured = "it did not throttle" if observed is None else f"{observed:.1f} s were measured ({error:+.1f} %)"
+        share = "" if error is None else f" ({error:+.1f} %)"
+        measured = "it did not throttle" if observed is None else f"{observed:.1f} s were measured{share}"
         words = f"predicted {predicted:.1f} s, {measured}"
     return PredictionCheck(
         quantity=quantity, predicted=predicted, observed=observed, error_percent=error, words=f"at {ambient_c:g} °C ambient: {words}"

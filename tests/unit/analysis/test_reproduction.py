@@ -93,6 +93,15 @@ def test_at_another_ambient_the_first_runs_fit_is_held_against_what_was_measured
     assert check.words.startswith("at 35 °C ambient: predicted ")
 
 
+def test_an_ambient_at_which_the_limit_is_passed_from_the_beginning_has_no_error_in_percent() -> None:
+    recipe = _recipe()
+    assert recipe.heating is not None
+    early = recipe.model_copy(update={"heating": recipe.heating.model_copy(update={"start_secs": -0.1})})
+    (check,) = judge(early, _repeats(_again(3, ambient_c=35.0), ambient_c=120.0)).predictions
+    assert (check.predicted, check.error_percent) == (0.0, None)
+    assert check.words.startswith("at 120 °C ambient: predicted 0.0 s, ")
+
+
 def test_a_recipe_without_a_heating_fit_says_that_nothing_can_be_predicted() -> None:
     recipe = _recipe().model_copy(update={"heating": None, "limit_c": None})
     (check,) = judge(recipe, _repeats(_again(ambient_c=35.0), ambient_c=35.0)).predictions
