@@ -197,7 +197,8 @@ def _evidence(
         start_c={
             name: float(channel.value[0])
             for name, channel in whole.items()
-            if (name == gate_sensor if gate_sensor is not None else name.startswith("thermal."))
+            # As the gate: a battery is no zone of the processor.
+            if (name == gate_sensor if gate_sensor is not None else name.startswith("thermal.") and not name.startswith("thermal.battery"))
         },
         start_gate_c=start_gate_c,
         clock_max_khz=clock_maxima(outcome.conditions),

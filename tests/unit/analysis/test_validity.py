@@ -249,3 +249,21 @@ def test_the_start_gate_of_a_soak_is_judged_by_the_sensor_it_names() -> None:
         start_gate_c=(23, 27),
     ).validity
     assert "cooling.pwm_fan_level at 0.0" in record.reasons[0].message
+
+
+def test_a_warm_battery_is_no_start_out_of_the_gate() -> None:
+    soak = make_soak(Bench(duration=60, cooldown=40), start_gate=StartGate(temperature_c=30, tolerance_c=29))
+    soak.change_channel("cooling.pwm_fan_level", -99, 999, lambda value: value * 0 + 60)
+    names = {"cooling.pwm_fan_level": "thermal.battery_c"}
+    sensors = [dataclasses.replace(sensor, name=names.get(sensor.name, sensor.name)) for sensor in soak.outcome.sensors]
+    record = compute(
+        scenario=Scenario.SOAK,
+        task=TaskKind.CLASSIFICATION,
+        sample_count=4,
+        streams=soak.streams,
+        outcome=dataclasses.replace(soak.outcome, sensors=sensors),
+        telemetry_hz=10,
+        soak=soak.settings,
+        start_gate_c=(1, 59),
+    ).validity
+    assert "start_temperature_out_of_gate" not in [reason.code for reason in record.reasons]
