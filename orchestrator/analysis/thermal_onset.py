@@ -58,7 +58,8 @@ class Throttling:
 
 def find_throttling(run: SoakRun, windows: Windows, control: Series | None) -> Throttling:
     """Look at every telltale; the earliest direct sign is the onset, latency where there is none."""
-    telltales = list(_telltales(run))
+    # A channel that was silent in the whole steady part shows nothing, not even that there was nothing.
+    telltales = [telltale for telltale in _telltales(run) if telltale.secs.size]
     signs = [sign for telltale in telltales if (sign := _first_sign(telltale)) is not None]
     slow = _slow_windows(run, windows)
     contention = None

@@ -118,6 +118,12 @@ def test_what_nothing_could_have_shown_is_unknown() -> None:
     assert "unknown" in story.throttle_words
 
 
+def test_telltales_that_fell_silent_before_the_load_cannot_say_that_it_did_not_throttle() -> None:
+    soak = make_soak(Bench(duration=30))
+    soak.drop_telemetry(-0.05, 999)
+    assert soak.tell().throttled is None
+
+
 def test_a_clock_that_twitches_for_one_sample_is_no_throttling() -> None:
     soak = make_soak(Bench(duration=60, cooldown=5))
     soak.change_channel("clock.policy0_khz", 30.0, 30.1, lambda value: value * 0.3)
