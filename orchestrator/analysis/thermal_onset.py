@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from orchestrator.analysis.statistics import FloatArray
 from orchestrator.analysis.thermal_clock import fastest_clock
+from orchestrator.analysis.thermal_energy import GAP_PERIODS
 from orchestrator.analysis.thermal_run import Series, SoakRun
 from orchestrator.analysis.thermal_windows import Windows
 from orchestrator.domain.states import Emulation
@@ -236,16 +237,22 @@ def _cost(run: SoakRun, used: Series, start: float, end: float) -> float | None:
 
 
 def _fraction(run: SoakRun, telltales: list[Telltale]) -> float | None:
-    """The share of the steady time in which any telltale was on; each sample counts until the next one."""
+    """The share of the steady time in which any telltale was on, of that in which one was read.
+
+    Each sample counts until the next one, and no longer than a gap begins.
+    """
     moments = np.unique(np.concatenate([telltale.secs for telltale in telltales]))
     if not moments.size or run.steady_secs <= 0:
         return None
-    any_on = np.zeros(moments.size, dtype=np.bool_)
+    any_on, length = np.zeros(moments.size, dtype=np.bool_), np.zeros(moments.size)
+    until = np.diff(np.concatenate([moments, [max(run.steady_secs, float(moments[-1]))]]))
     for telltale in telltales:
-        if telltale.secs.size:
-            last = np.searchsorted(telltale.secs, moments, "right") - 1
-            any_on |= (last >= 0) & telltale.on[np.maximum(last, 0)]
-    length = np.diff(np.concatenate([moments, [max(run.steady_secs, float(moments[-1]))]]))
+        secs = telltale.secs
+        held = max(HOLD_SECS, GAP_PERIODS * float(np.median(np.diff(secs)))) if secs.size > 1 else HOLD_SECS
+        last = np.maximum(np.searchsorted(secs, moments, "right") - 1, 0)
+        left = np.where(moments >= secs[0], np.clip(secs[last] + held - moments, 0.0, until), 0.0)
+        length = np.maximum(length, left)
+        any_on |= telltale.on[last] & (left > 0)
     return float(length[any_on].sum() / max(length.sum(), 1e-9))
 
 

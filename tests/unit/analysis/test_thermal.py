@@ -98,6 +98,12 @@ def test_a_firmware_flag_and_an_over_current_count_are_signs() -> None:
         assert story.onset.at_secs == pytest.approx(50, abs=0.11)
 
 
+def test_a_flag_that_was_set_when_its_sensor_fell_silent_does_not_count_on() -> None:
+    soak = _with_channel(make_soak(Bench(duration=100, cooldown=5)), "throttled.firmware", "flag", lambda secs: secs >= 50)
+    soak.change_channel("throttled.firmware", 52.05, 999, lambda value: np.full_like(value, np.nan))
+    assert _value(soak.tell(), "throttled_fraction") == pytest.approx(0.03, abs=0.005)
+
+
 def test_a_count_of_over_currents_from_before_the_load_is_no_sign() -> None:
     soak = _with_channel(make_soak(Bench(duration=60, cooldown=5)), "over_current.oc1_events", "counter", lambda secs: 0 * secs + 7)
     assert soak.tell().throttled is False
