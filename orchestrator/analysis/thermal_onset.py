@@ -35,6 +35,9 @@ _FLAGS = {
     "soft_temperature_limit.": "soft temperature limit",
 }
 
+#: Cooling devices whose level 0 is full speed by the kernel's definition: one that was above it before the load had slowed down already.
+_SLOWING = ("cpufreq", "devfreq", "processor")
+
 
 @dataclass(frozen=True)
 class Telltale:
@@ -104,7 +107,8 @@ def _telltales(run: SoakRun) -> Iterator[Telltale]:
     for name, series in run.named("cooling.").items():
         # A fan that spins up cools the device; it does not slow it down.
         if "fan" not in name.lower():
-            rest, part = _at_rest(run, series), _steady(run, series)
+            slows = any(kind in name.lower() for kind in _SLOWING)
+            rest, part = 0.0 if slows else _at_rest(run, series), _steady(run, series)
             yield Telltale(ThrottleCause.COOLING_DEVICE, name, part.secs, part.value > rest, f"{name} rose above {rest:g}")
     clock = fastest_clock(run) if run.flat_out else None
     if clock is not None:

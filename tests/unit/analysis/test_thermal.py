@@ -104,6 +104,14 @@ def test_a_flag_that_was_set_when_its_sensor_fell_silent_does_not_count_on() -> 
     assert _value(soak.tell(), "throttled_fraction") == pytest.approx(0.03, abs=0.005)
 
 
+def test_a_device_that_was_held_back_before_the_load_throttled_from_the_first_reading_on() -> None:
+    soak = make_soak(Bench(duration=60, cooldown=5)).without("clock.policy0_khz", "cgroup.throttled_secs")
+    soak.change_channel("cooling.cpufreq_level", -99, 999, lambda value: np.full_like(value, 2.0))
+    story = soak.tell()
+    assert story.throttled is True
+    assert "from the first reading on" in story.throttle_words
+
+
 def test_a_count_of_over_currents_from_before_the_load_is_no_sign() -> None:
     soak = _with_channel(make_soak(Bench(duration=60, cooldown=5)), "over_current.oc1_events", "counter", lambda secs: 0 * secs + 7)
     assert soak.tell().throttled is False
