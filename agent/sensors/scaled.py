@@ -19,9 +19,12 @@ LOOK_AGAIN_AFTER = 20
 
 @dataclass
 class _Channel:
-    """One open file. ``descriptor`` is -1 while it cannot be opened: reading that fails like any other file."""
+    """One open file. ``descriptor`` is -1 while it cannot be opened: reading that fails like any other file. ``kind`` is the name that
+    it shares with others of its type.
+    """
 
     name: str
+    kind: str
     path: Path
     factor: float
     descriptor: int = -1
@@ -45,8 +48,9 @@ class ScaledFiles(Sensor):
 
     def probe(self) -> List[SensorInfo]:
         infos: List[SensorInfo] = []
-        for info, path, factor in _named(self.find()):
-            channel = _Channel(info.name, path, factor)
+        found = self.find()
+        for (plain, _, _), (info, path, factor) in zip(found, _named(found)):  # noqa: B905 (Python 3.9 has no strict)
+            channel = _Channel(info.name, plain.name, path, factor)
             error = None
             try:
                 channel.descriptor = _open(path)
@@ -77,14 +81,23 @@ class ScaledFiles(Sensor):
         self._channels = []
 
     def _look_again(self) -> None:
-        found = {info.name: path for info, path, _ in _named(self.find())}
+        # By its type, and never what another channel reads: of two zones of one type only one may have gone. Nor another file of the same
+        # thing: a clock that was measured must not turn into one that was asked for.
+        held = {channel.path for channel in self._channels if channel.failures < LOOK_AGAIN_AFTER}
+        free = [(info.name, path) for info, path, _ in self.find() if path not in held]
         for channel in self._channels:
-            if channel.failures and channel.failures % LOOK_AGAIN_AFTER == 0 and channel.name in found:
-                _close(channel)
-                try:
-                    channel.descriptor = _open(found[channel.name])
-                except OSError:
-                    continue
+            if not channel.failures or channel.failures % LOOK_AGAIN_AFTER:
+                continue
+            path = next((path for kind, path in free if kind == channel.kind and path.name == channel.path.name), None)
+            if path is None:
+                continue
+            free.remove((channel.kind, path))
+            _close(channel)
+            channel.path = path
+            try:
+                channel.descriptor = _open(path)
+            except OSError:
+                continue
 
 
 def _named(found: List[ScaledPath]) -> List[ScaledPath]:

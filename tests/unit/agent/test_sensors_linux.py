@@ -156,8 +156,37 @@ def test_another_zone_that_takes_the_number_of_a_vanished_one_is_not_taken_for_i
     sensor.close()
 
 
+def test_of_two_zones_of_one_type_the_one_that_stays_is_not_taken_for_the_one_that_vanished(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    zone(board, 0, "cpu-thermal", "71000")
+    zone(board, 1, "cpu-thermal", "45000")
+    sensor = ThermalZones(board.context())
+    sensor.probe()
+    board.remove(f"{THERMAL}/thermal_zone0/temp")
+    board.remove(f"{THERMAL}/thermal_zone0/type")
+    told = np.array([readings(sensor, 2) for _ in range(50)])
+    assert np.isnan(told[:, 0]).all()
+    assert (told[:, 1] == 45.0).all()
+    zone(board, 7, "cpu-thermal", "61000")
+    assert [readings(sensor, 2) for _ in range(50)][-1] == [61.0, 45.0]
+    sensor.close()
+
+
 def test_cooling_devices_tell_their_level(tmp_path: Path) -> None:
     assert read(CoolingDevices(Board(tmp_path, "laptop").context())) == {"cooling.processor_level": 0.0, "cooling.processor2_level": 2.0}
+
+
+def test_a_measured_clock_that_falls_silent_is_no_requested_one(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    policy = "sys/devices/system/cpu/cpufreq/policy0"
+    board.write(f"{policy}/scaling_cur_freq", "1800000")
+    board.write(f"{policy}/cpuinfo_cur_freq", "600000")
+    sensor = CpuClocks(board.context())
+    sensor.probe()
+    assert readings(sensor, 1) == [600000.0]
+    board.remove(f"{policy}/cpuinfo_cur_freq")
+    assert np.isnan([readings(sensor, 1)[0] for _ in range(50)]).all()
+    sensor.close()
 
 
 def test_a_clock_that_is_only_the_request_says_so_and_a_measured_one_does_not(tmp_path: Path) -> None:
