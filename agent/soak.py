@@ -235,6 +235,10 @@ class _Soak:
                 prober.round(machine.should_stop)
                 now = machine.clock()
                 pattern.resumed(now)
+                # A round has flushed, too: where rounds come every second, no other flush is ever due.
+                if machine.room.is_used_up():
+                    ended_by = _DISK
+                    break
                 continue
             wake_ns = min(report_due, end_ns, prober.due_ns if prober is not None else FAR_NS)
             turn = pattern.turn(now)

@@ -267,7 +267,8 @@ def test_a_soak_ends_in_order_before_its_spool_grows_beyond_its_bound(world: Wor
     assert not result.min_duration_met
 
 
-def test_a_soak_ends_in_order_when_the_file_system_fills_up(world: World) -> None:
+@pytest.mark.parametrize("probe", [None, ProbeSettings(4, 1.0, 2), ProbeSettings(4, 0.4, 2)])
+def test_a_soak_ends_in_order_when_the_file_system_fills_up(world: World, probe: ProbeSettings | None) -> None:
     report = world._report
 
     def fill(*told: Any) -> None:
@@ -275,7 +276,7 @@ def test_a_soak_ends_in_order_when_the_file_system_fills_up(world: World) -> Non
         report(*told)
 
     world._report = fill  # type: ignore[method-assign]
-    result = world.run(duration_secs=60.0)
+    result = world.run(duration_secs=60.0, probe=probe)
     assert result.soak.stopped == "disk_bound"
     assert result.steady_ns < 8 * SECOND
     assert result.steady_count == len(world.starts()) > 0
