@@ -18,6 +18,7 @@ from orchestrator.domain.results import ErrorInfo, ResultEnvelope
 from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Emulation, Scenario
 from orchestrator.domain.thermal import ThermalStory
+from orchestrator.report.reduce_thermal import shown_story
 from orchestrator.service import selection
 from orchestrator.service.context import Context
 from orchestrator.service.experiments import UnknownExperiment
@@ -145,8 +146,8 @@ def load_soak(context: Context, job_id: str, attempt: int | None = None) -> Load
 
 
 def tell_soak(run: LoadedSoak) -> ThermalStory:
-    """Tell the story of a loaded attempt."""
-    return tell(
+    """Tell the story of a loaded attempt; of an emulated CPU, nothing that would tell of its speed."""
+    told = tell(
         job_id=run.job_id,
         attempt=run.attempt.number,
         streams=run.streams,
@@ -158,6 +159,7 @@ def tell_soak(run: LoadedSoak) -> ThermalStory:
         telemetry_hz=run.telemetry_hz,
         external_power=run.external_power,
     )
+    return shown_story(told, run.emulated)
 
 
 def story(context: Context, job_id: str, attempt: int | None = None) -> ThermalStory:

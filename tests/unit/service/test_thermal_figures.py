@@ -68,6 +68,9 @@ def test_an_emulated_cpu_gives_no_rate_to_any_table_or_figure(lab: SoakLab, tmp_
     lab.add_device("qemu", emulated=Emulation.CPU)
     experiment = lab.submit(lab.write_spec(devices=("qemu",)))
     lab.measure_all(experiment)
+    (job,) = lab.jobs(experiment)
+    story = tell_soak(load_soak(lab.context, job))
+    assert (story.throttled, story.onset, story.fits, story.predictions) == (None, None, (), ())
     (panel,) = reports.gather(lab.context, experiment).extras.soaks
     assert (panel.series.latency, panel.series.windows, panel.series.clocks) == (None, None, ())
     page = Page(own_part(reports.write_report(lab.context, experiment, tmp_path / "r.html").read_text(encoding="utf-8")))
