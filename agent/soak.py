@@ -20,7 +20,7 @@ from agent.errors import DiskFull, RequestInvalid, SensorUnavailable
 from agent.load_patterns import FAR_NS, ControlTemperature, Pattern, Rest, Turn, check_pattern, make_pattern
 from agent.loadgen import Pipeline, Report, Rule, burst, no_garbage_collection, run_phase
 from agent.probes import Prober
-from agent.protocol import MAX_STREAM_BYTES, LoadSettings, SoakReport, SoakSettings
+from agent.protocol import MAX_STREAM_BYTES, TELEMETRY, LoadSettings, SoakReport, SoakSettings
 from agent.recorder import BLOCK_ROWS, PROGRESS_NS, Clock, QueryRecorder
 
 _SECOND_NS = 1_000_000_000
@@ -31,6 +31,8 @@ _BLOCK_BYTES = 37 * BLOCK_ROWS + 1024
 _NEEDED_BYTES = 2 * _BLOCK_BYTES
 #: What a soak leaves free on the file system: reports, telemetry of the cool-down, and the device's own life.
 FREE_BYTES = 64 * 1024 * 1024
+#: The most that telemetry may take: 50 readings a second of 44 channels for 19 hours. Twice as many rows, and nobody would read it.
+MAX_TELEMETRY_BYTES = 2 * 1024 * 1024 * 1024
 #: Below this no soak is worth starting.
 MIN_QUERIES_BYTES = 4 * 1024 * 1024
 
@@ -58,7 +60,9 @@ class SoakResult:
 
 
 class Room:
-    """How much the ``queries`` spool may still grow, by its own limit and by what the file system has left."""
+    """How much the ``queries`` spool may still grow, by its own limit, by what telemetry beside it takes and by what the file system has
+    left.
+    """
 
     def __init__(self, spool: Path, max_bytes: int, free_bytes: Optional[Callable[[], int]] = None) -> None:
         self._spool, self._max_bytes = spool, max_bytes
@@ -70,7 +74,10 @@ class Room:
 
     def is_used_up(self) -> bool:
         """Whether the next blocks might break a bound."""
-        return self.used_bytes() + _NEEDED_BYTES > self._max_bytes or self._free_bytes() < FREE_BYTES + _NEEDED_BYTES
+        if self.used_bytes() + _NEEDED_BYTES > self._max_bytes or self._free_bytes() < FREE_BYTES + _NEEDED_BYTES:
+            return True
+        telemetry = self._spool.with_name(f"{TELEMETRY}.spool")
+        return telemetry.exists() and telemetry.stat().st_size > MAX_TELEMETRY_BYTES
 
 
 class Machine(NamedTuple):

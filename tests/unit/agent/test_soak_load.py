@@ -31,7 +31,7 @@ from agent.protocol import (
     SoakSettings,
 )
 from agent.recorder import QueryRecorder
-from agent.soak import FREE_BYTES, MIN_QUERIES_BYTES, Machine, Room, SoakResult, check_soak, run_soak
+from agent.soak import FREE_BYTES, MAX_TELEMETRY_BYTES, MIN_QUERIES_BYTES, Machine, Room, SoakResult, check_soak, run_soak
 from agent.spool import SpoolWriter, read_spool
 
 NO_WARM_UP = LoadSettings(0.0, 0, 0.0, 0, 60.0)
@@ -280,6 +280,16 @@ def test_a_soak_ends_in_order_when_the_file_system_fills_up(world: World, probe:
     assert result.soak.stopped == "disk_bound"
     assert result.steady_ns < 8 * SECOND
     assert result.steady_count == len(world.starts()) > 0
+
+
+def test_a_soak_ends_in_order_before_its_telemetry_is_more_than_anybody_reads(world: World) -> None:
+    with (world.folder / "telemetry.spool").open("wb") as telemetry:
+        telemetry.truncate(MAX_TELEMETRY_BYTES)  # without a block on the disk
+        assert world.run(duration_secs=3.0).soak.stopped is None
+        telemetry.truncate(MAX_TELEMETRY_BYTES + 1)
+    for name in ("queries", "probes"):
+        (world.folder / f"{name}.spool").unlink()
+    assert world.run(duration_secs=3.0).soak.stopped == "disk_bound"
 
 
 def test_a_device_without_room_before_the_load_is_a_lab_error(world: World) -> None:
