@@ -108,6 +108,8 @@ def _refuse_other_runs(recipe: Recipe, run: LoadedSoak) -> None:
         why = "followed another protocol"
     elif settings.num_threads not in axes.num_threads or settings.provider not in axes.provider:
         why = f"ran with other settings ({settings.num_threads} threads, provider {settings.provider})"
+    elif settings.graph_optimization is not None and settings.graph_optimization not in axes.graph_optimization:
+        why = f"ran with other settings (graph optimization {settings.graph_optimization})"
     else:
         return
     raise RecipeUnreadable(f"{run.job_id} {why}", "judge the jobs that 'edgematrix thermal reproduce' made of this recipe")
