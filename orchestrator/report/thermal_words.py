@@ -8,9 +8,9 @@ from orchestrator.report.inputs import ThermalPanel
 from orchestrator.report.words import clean, counted, fixed, number
 
 STOPPED = {
-    "safety_temperature": "the limit for safety was reached",
+    "safety_temperature": "the limit for safety was reached, or nobody could read it for half a minute",
     "battery": "the battery was low",
-    "disk_bound": "the device's disk held no more",
+    "disk_bound": "its records had all the room that they may have on the device",
 }
 
 
