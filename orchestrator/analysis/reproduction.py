@@ -215,7 +215,10 @@ def _prediction_checks(recipe: Recipe, repeats: Sequence[Repeat]) -> tuple[Predi
         never = f"predicted not to reach {recipe.limit_c:.1f} °C; "
         came = f"throttled after {observed:.1f} s" if observed else "it did not"
         return (_check(THROTTLE_TIME, None, observed, ambient, never + came),)
-    return (_check(THROTTLE_TIME, found.at_secs.value, observed, ambient, None),)
+    check = _check(THROTTLE_TIME, found.at_secs.value, observed, ambient, None)
+    if times and len(times) < len(repeats):
+        check = check.model_copy(update={"words": f"{check.words}: the mean of the {len(times)} of {len(repeats)} repeats that throttled"})
+    return (check,)
 
 
 def _check(quantity: str, predicted: float | None, observed: float | None, ambient_c: float, words: str | None) -> PredictionCheck:

@@ -102,6 +102,12 @@ def test_an_ambient_at_which_the_limit_is_passed_from_the_beginning_has_no_error
     assert check.words.startswith("at 120 °C ambient: predicted 0.0 s, ")
 
 
+def test_a_prediction_held_against_some_of_the_repeats_says_against_how_many() -> None:
+    mixed = [*_again(2, ambient_c=35.0), _story(trip_c=float("inf"), ambient_c=35.0, seed=7)]
+    (check,) = judge(_recipe(), _repeats(mixed, ambient_c=35.0)).predictions
+    assert check.words.endswith("the mean of the 2 of 3 repeats that throttled")
+
+
 def test_a_recipe_without_a_heating_fit_says_that_nothing_can_be_predicted() -> None:
     recipe = _recipe().model_copy(update={"heating": None, "limit_c": None})
     (check,) = judge(recipe, _repeats(_again(ambient_c=35.0), ambient_c=35.0)).predictions
