@@ -208,6 +208,10 @@ def _prediction_checks(recipe: Recipe, repeats: Sequence[Repeat]) -> tuple[Predi
         return ()
     if recipe.heating is None or recipe.limit_c is None:
         return (_check(THROTTLE_TIME, None, None, ambient, "the recipe has no heating fit to predict from"),)
+    gate = recipe.soak.start_gate
+    if gate is not None and abs(ambient - own) > gate.tolerance_c:
+        void = f"the start gate makes every run begin at {gate.temperature_c:g} °C, and the prediction is from rest there: void"
+        return (_check(THROTTLE_TIME, None, None, ambient, void),)
     found = predict_from(recipe.heating, own, ambient, recipe.limit_c)
     times = [value for repeat in repeats if (value := value_of(repeat.story, THROTTLE_TIME)) is not None]
     observed = float(np.mean(times)) if times else None

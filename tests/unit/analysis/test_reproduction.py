@@ -8,7 +8,7 @@ import pytest
 from orchestrator.analysis.reproduction import Repeat, expectations, judge, unit_spread
 from orchestrator.analysis.thermal_predict import heating_of
 from orchestrator.domain.recipe import QuantityVerdict, Recipe, RecipeConditions, Reproduction
-from orchestrator.domain.soak import SoakScenario
+from orchestrator.domain.soak import SoakScenario, StartGate
 from orchestrator.domain.thermal import ThermalStory
 from tests.unit.analysis.soaks import Bench, Board, make_soak
 
@@ -106,6 +106,13 @@ def test_a_prediction_held_against_some_of_the_repeats_says_against_how_many() -
     mixed = [*_again(2, ambient_c=35.0), _story(trip_c=float("inf"), ambient_c=35.0, seed=7)]
     (check,) = judge(_recipe(), _repeats(mixed, ambient_c=35.0)).predictions
     assert check.words.endswith("the mean of the 2 of 3 repeats that throttled")
+
+
+def test_a_start_gate_that_forbids_a_start_at_rest_in_the_other_room_makes_the_prediction_void() -> None:
+    recipe = _recipe().model_copy(update={"soak": SoakScenario(start_gate=StartGate(temperature_c=37))})
+    (check,) = judge(recipe, _repeats(_again(3, ambient_c=35.0), ambient_c=35.0)).predictions
+    assert (check.predicted, check.error_percent) == (None, None)
+    assert "void" in check.words
 
 
 def test_a_recipe_without_a_heating_fit_says_that_nothing_can_be_predicted() -> None:
