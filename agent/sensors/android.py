@@ -32,8 +32,8 @@ _NUMBER = re.compile(r"NaN|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 @dataclass(frozen=True)
 class ThermalText:
-    """What the thermal service said: its status (None when it is overridden), whether its HAL is ready, and °C by (type, name), None for
-    a placeholder.
+    """What the thermal service said: its status (None when it is overridden or its HAL not ready), whether its HAL is ready, and °C by
+    (type, name), None for a placeholder.
     """
 
     status: Optional[int]
@@ -61,7 +61,8 @@ def parse_thermalservice(text: str) -> ThermalText:
             hal_ready = value.strip() == "true"
         elif name == "IsStatusOverride":
             overridden = value.strip() == "true"
-    return ThermalText(None if overridden else status, hal_ready, temperatures if hal_ready else {})
+    # Without its HAL the service says 0, none, because nobody has told it anything.
+    return ThermalText(None if overridden or not hal_ready else status, hal_ready, temperatures if hal_ready else {})
 
 
 def parse_battery(text: str) -> Dict[str, float]:
@@ -155,7 +156,7 @@ class ThermalService(_Service):
     def channels(self, text: str) -> List[SensorInfo]:
         told = parse_thermalservice(text)
         source = "dumpsys thermalservice"
-        error = None if told.status is not None else "first reading failed: no status, or one that was overridden by hand"
+        error = None if told.status is not None else "first reading failed: no status, one that was overridden by hand, or no HAL"
         found = [SensorInfo("thermal_status.android", "level", source, error, quantity="state", caution=POLLED_CAUTION)]
         if not told.hal_ready:
             found.append(

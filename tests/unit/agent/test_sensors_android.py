@@ -57,7 +57,9 @@ def test_a_hal_that_is_not_ready_has_no_temperatures_and_says_so(phone: Board) -
     channels = {channel.name: channel for channel in ThermalService(phone.context()).probe()}
     assert set(channels) == {"thermal_status.android", "thermal.android_c"}
     assert "HAL Ready: false" in (channels["thermal.android_c"].error or "")
-    assert np.isnan(read(ThermalService(phone.context()))["thermal.android_c"])
+    assert "no HAL" in (channels["thermal_status.android"].error or "")
+    found = read(ThermalService(phone.context()))
+    assert np.isnan([found["thermal.android_c"], found["thermal_status.android"]]).all(), "its 0 would be nobody's word"
 
 
 def test_a_hal_that_gets_unready_makes_gaps_and_comes_back(phone: Board) -> None:
@@ -66,10 +68,12 @@ def test_a_hal_that_gets_unready_makes_gaps_and_comes_back(phone: Board) -> None
     skin = names.index("thermal.virtual_skin_c")
     good = captured("android-phone")[THERMAL]
     assert readings(sensor, len(names))[skin] == 38.25
-    phone.answer(THERMAL, good.replace("HAL Ready: true", "HAL Ready: false"))
-    # The status shows that an answer came: not every gap is one that is still being waited for.
+    unready = good.replace("HAL Ready: true", "HAL Ready: false")
+    told = parse_thermalservice(unready)
+    assert (told.status, told.temperatures) == (None, {})
+    phone.answer(THERMAL, unready)
     status = names.index("thermal_status.android")
-    read_until(sensor, len(names), lambda found: bool(np.isnan(found[skin])) and found[status] == 2.0)
+    read_until(sensor, len(names), lambda found: bool(np.isnan([found[skin], found[status]]).all()))
     phone.answer(THERMAL, good.replace("38.25", "41.5"))
     read_until(sensor, len(names), lambda found: found[skin] == 41.5)
     sensor.close()
