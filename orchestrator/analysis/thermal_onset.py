@@ -33,6 +33,8 @@ _FLAGS = {
     "throttled.": "throttled",
     "frequency_capped.": "frequency capped",
     "soft_temperature_limit.": "soft temperature limit",
+    # Android's thermal service: from 1 on it throttles, lightly at first.
+    "thermal_status.": "throttling",
 }
 
 #: Cooling devices whose level 0 is full speed by the kernel's definition: one that was above it before the load had slowed down already.

@@ -89,6 +89,7 @@ def test_a_device_without_any_telltale_shows_throttling_by_latency_alone(hot: So
 def test_a_firmware_flag_and_an_over_current_count_are_signs() -> None:
     for name, quantity, values, cause in (
         ("throttled.firmware", "flag", lambda secs: secs >= 50, ThrottleCause.FIRMWARE_FLAG),
+        ("thermal_status.android", "state", lambda secs: 2 * (secs >= 50), ThrottleCause.FIRMWARE_FLAG),
         ("over_current.oc1_events", "counter", lambda secs: 7 + (secs >= 50), ThrottleCause.OVER_CURRENT),
     ):
         soak = _with_channel(make_soak(Bench(duration=100, cooldown=5)), name, quantity, values)
