@@ -77,10 +77,12 @@ def align_by_clock(
     utc, monotonic = start
     stepped = abs((end[0] - utc) - (end[1] - monotonic)) if end else 0.0
     uncertainty = (offset_uncertainty_secs or 0.0) + stepped
+    # What nobody stated is an assumption, and no part of the uncertainty.
+    meter = f"{meter_offset_secs:+.3f} s as stated" if meter_offset_secs else "is taken for ours, for no --clock-offset was stated"
     words = (
-        f"by times of day: the device's clock was {device_offset_secs:+.3f} s from ours, the meter's {meter_offset_secs:+.3f} s as stated"
+        f"by times of day: the device's clock was {device_offset_secs:+.3f} s from ours, the meter's {meter}"
         + (f"; the device's time of day moved {stepped:.3f} s against its monotonic clock during the run" if stepped > 1e-3 else "")
-        + f"; uncertain by {uncertainty:.3f} s"
+        + f"; uncertain by {uncertainty:.3f} s, the meter's own clock apart"
     )
     return Alignment("clock", monotonic - utc + device_offset_secs - meter_offset_secs, 1.0, uncertainty, words)
 
@@ -132,7 +134,10 @@ def _waves(events: Mapping[str, Any]) -> list[tuple[_Array, _Array]]:
     if len(times) < 4:
         raise AlignmentFailed("this run made no marker load", "ask for one with `soak: {marker: true}`, or align with --clock-offset")
     cuts = np.flatnonzero(np.diff(times) > _WAVE_GAP_SECS) + 1
-    return [(a, b) for a, b in zip(np.split(times, cuts), np.split(values, cuts), strict=True) if len(a) >= 4]
+    waves = [(a, b) for a, b in zip(np.split(times, cuts), np.split(values, cuts), strict=True) if len(a) >= 4]
+    if not waves:
+        raise AlignmentFailed("no marker load of this run was made to its end", "align with --clock-offset")
+    return waves
 
 
 def _template(times: _Array, values: _Array, step: float) -> _Array:
