@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.signal import lfilter
 from scipy.special import stdtrit
 
 from orchestrator.analysis.statistics import FloatArray
@@ -99,6 +97,9 @@ def fit_bodies(secs: FloatArray, value: FloatArray, bodies: int, load: Series | 
 
     ``load`` is what the device has worked until each moment (CPU seconds, joules above idle), on the same time axis.
     """
+    # Imported where it is needed: it takes half a second, and every worker and command would pay it at its start.
+    from scipy.optimize import least_squares
+
     shape = _Shape(secs, load)
     secs, value = _thinned(secs - secs[0], value)
     span = float(secs[-1])
@@ -179,6 +180,8 @@ class _Shape:
         plain: FloatArray = np.exp(-self._secs[:, None] / taus)
         if self._deviation is None:
             return plain
+        from scipy.signal import lfilter  # as above
+
         for column, tau in enumerate(taus):
             kept = math.exp(-self._step / float(tau))
             answer = np.concatenate([[0.0], lfilter([1 - kept], [1, -kept], self._deviation)])
