@@ -158,7 +158,8 @@ class Supervisor:
             exit_status, report, problem, tail, self._memory_available, killed, was_asked=self._stop is not None, was_overdue=was_overdue
         )
         ending = verdict.judge(end)
-        if self._stop is not None and exit_status != 0:
+        # What was measured whole by then was not ended by the rule: only the look at the placement was.
+        if self._stop is not None and exit_status != 0 and not verdict.only_placement_missing(report):
             self._stopped = soak_watch.STOP_WORDS[self._stop]
         elif report is not None and report.soak is not None:
             self._stopped = report.soak.stopped

@@ -157,6 +157,15 @@ def test_a_runner_that_does_not_obey_a_safety_stop_is_killed_and_that_is_told(ru
     assert outcome.runner.origin_monotonic_ns == 1234
 
 
+def test_a_stop_after_everything_was_measured_did_not_end_the_soak(runs: Runs, board: Board) -> None:
+    folder = soak(runs, "hangs_looking", stop_above_c=80.0)
+    wait_for((folder / protocol.RUNNER_REPORT_FILE).exists, "the report")
+    board.reads("85000")
+    outcome = runs.end(folder)
+    assert (outcome.status, outcome.error, outcome.stopped) == ("completed", None, None)
+    assert "safety_stop" in names(folder)
+
+
 def test_a_device_too_hot_to_begin_is_told_as_that() -> None:
     end = RunnerEnd(-signal.SIGTERM, None, "there is no report", "", None, 0, was_asked=True)
     status, error = judge(end)
