@@ -144,9 +144,18 @@ def telemetry_gap(evidence: Evidence, threshold: float) -> Finding | Unknown | N
     instants = np.concatenate([[start], np.sort(evidence.telemetry_ns), [end]])
     gap = float(np.diff(instants).max()) / 1e9
     # A slow rate is the user's choice, not a gap.
-    if gap <= max(threshold, 5 / evidence.telemetry_hz):
+    if gap > max(threshold, 5 / evidence.telemetry_hz):
+        return Finding(gap, f"telemetry has a gap of {gap:.1f} s in the measured part")
+    control = evidence.story.control_channel if evidence.story is not None else None
+    if control is None:
         return None
-    return Finding(gap, f"telemetry has a gap of {gap:.1f} s in the measured part")
+    # Other channels may have gone on while the one that a soak is judged by was silent.
+    read = evidence.channels.get(control)
+    steps = np.diff(np.concatenate([[start], read.time_ns if read is not None else [], [end]])) / 1e9
+    gap = float(steps.max())
+    if gap <= max(threshold, 5 / evidence.telemetry_hz, 5 * float(np.median(steps)) if steps.size > 2 else 0.0):
+        return None
+    return Finding(gap, f"{control}, by which the soak is judged, has a gap of {gap:.1f} s in the measured part")
 
 
 #: Kinds of sensors that the rules above depend on, by the prefix of their names, with their word.

@@ -222,6 +222,12 @@ def test_a_temperature_that_stands_still_while_the_load_begins_lowers_the_level(
     assert _codes(record) == [("sensor_stuck", Validity.SEMIVALID)]
 
 
+def test_the_temperature_a_soak_is_judged_by_may_not_be_lost_while_other_sensors_go_on() -> None:
+    record = _soak(lambda soak: soak.change_channel("thermal.soc_c", 10, 999, lambda value: np.full_like(value, np.nan)))
+    assert _codes(record) == [("telemetry_gap", Validity.SEMIVALID)]
+    assert record.reasons[0].message.startswith("thermal.soc_c, by which the soak is judged, has a gap of 50.")
+
+
 def test_a_soak_that_ended_itself_before_its_time_says_so() -> None:
     record = _soak(bench=Bench(duration=60, cooldown=40), duration_secs=300.0)
     assert _codes(record) == [("minimum_not_met", Validity.SEMIVALID)]
