@@ -26,7 +26,7 @@ class StartGate(_Frozen):
     temperature_c: _Celsius
     tolerance_c: Positive = 2.0
     slope_c_per_min: Positive = 1.0
-    hold_secs: Annotated[NotNegative, Field(le=3600)] = 10.0
+    hold_secs: Annotated[NotNegative, Field(le=3600)] = 20.0
     max_wait_secs: Annotated[Positive, Field(le=7 * 86_400)] = 3600.0
     sensor: Word | None = None
 
