@@ -58,14 +58,16 @@ def value_of(story: ThermalStory, name: str) -> float | None:
 
 
 def _swing(story: ThermalStory, name: str) -> float | None:
-    """Twice the standard deviation from window to window once it throttled (or in the second half), in the quantity's unit.
+    """Twice the standard deviation from window to window in the later half of the throttled windows (or of all), in the quantity's unit.
 
-    A governor that goes to and fro leaves the last window at any point of its cycle.
+    A governor that goes to and fro leaves the last window at any point of its cycle. The way down to that is no scatter: it would widen
+    the tolerance until another outcome passes.
     """
     if name not in ("sustained_burst", "degradation_percent") or not story.windows:
         return None
     since = story.onset.at_secs if story.onset is not None else story.steady_secs / 2
     late = [window for window in story.windows if window.start_secs >= since]
+    late = late[-max(_FEWEST_WINDOWS, len(late) // 2) :]
     first = story.windows[0]
     if len(late) < _FEWEST_WINDOWS or first.rate_qps <= 0 or not first.mean_invoke_ms:
         return None

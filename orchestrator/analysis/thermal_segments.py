@@ -80,7 +80,7 @@ def fit_part(part: Series, until: str = "", loads: Sequence[Series] = ()) -> tup
         # The slow body is sure, and once the fast one has died away the model is the same without it.
         moment = FAST_IS_OVER * float(found.taus[0])
         later = part.between(float(part.secs[0]) + moment, float(part.secs[-1]))
-        if not later.secs.size:
+        if later.secs.size < FEWEST_READINGS:
             fast = float(found.taus[0])
             return found, f"the faster time constant of {fast:.3g} s is not known well, and its body was still warming up at the end", part
         return found.after_fast(moment), None, later

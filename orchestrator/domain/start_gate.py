@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ _SLOPE_SECS = 20.0
 _LOOK_SECS = 2.0
 _LOOK_RARELY_SECS = 15.0
 _FAR_C = 5.0
+#: Two readings further apart than this say nothing of the time between them: the link was cut.
+_MOST_APART_SECS = 60.0
 
 #: When, in Unix seconds, and how many °C.
 Reading = tuple[float, float]
@@ -43,15 +46,16 @@ class GateView:
 def view_gate(gate: StartGate, readings: Sequence[Reading]) -> GateView:
     """Judge the gate by its readings, oldest first, at least one.
 
-    It is met when every reading of the last ``hold_secs`` lies within the tolerance, they reach back so far, and the slope (least squares
-    over the last ``hold_secs``, or 20 s where that is longer) is no steeper than asked.
+    It is met when every reading of the last ``hold_secs`` lies within the tolerance, they reach back so far without a gap, and the slope
+    (least squares over the last ``hold_secs``, or 20 s where that is longer) is no steeper than asked.
     """
     now, temperature = readings[-1]
     held = _last(readings, gate.hold_secs)
     slope = _slope(_last(readings, max(gate.hold_secs, _SLOPE_SECS)))
     inside = [abs(value - gate.temperature_c) <= gate.tolerance_c for _, value in held]
     calm = slope is not None and abs(slope) <= gate.slope_c_per_min
-    met = all(inside) and now - held[0][0] >= gate.hold_secs and (calm or gate.hold_secs == 0)
+    watched = all(later - earlier <= _MOST_APART_SECS for (earlier, _), (later, _) in itertools.pairwise(held))
+    met = watched and all(inside) and now - held[0][0] >= gate.hold_secs and (calm or gate.hold_secs == 0)
     distance = gate.temperature_c - temperature
     about = None
     if not inside[-1] and slope is not None and slope * distance > 0 and abs(slope) >= 0.05:

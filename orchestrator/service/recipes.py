@@ -93,7 +93,7 @@ def laid_out(
     """Yield the path of a spec that follows the recipe ``times`` times on each device, with its files beside it; gone afterwards.
 
     Files come from the artifact store, else from one of ``folders``; only the content that the recipe names is taken. ``ambient_c`` is
-    stated for these runs, and given to the chamber where the recipe sets one. Raises :class:`RecipeFileMissing`.
+    given to the chamber where the recipe sets one, and stated unless a sensor measures it there. Raises :class:`RecipeFileMissing`.
     """
     with tempfile.TemporaryDirectory(prefix="edgematrix-recipe-") as name:
         for item in recipe.files:
@@ -110,9 +110,12 @@ def repeated_spec(recipe: Recipe, devices: Sequence[str], times: int, ambient_c:
     soak = content["scenarios"]["soak"]
     soak["repeats"] = times
     if ambient_c is not None:
-        soak["ambient"] = {"stated_c": float(ambient_c)}
-        if (soak.get("surroundings") or {}).get("chamber_c") is not None:
+        has_chamber = (soak.get("surroundings") or {}).get("chamber_c") is not None
+        if has_chamber:
             soak["surroundings"]["chamber_c"] = float(ambient_c)
+        # Where a chamber is set and a sensor looks on, the sensor tells: the chamber may never get there.
+        if not (has_chamber and (soak.get("ambient") or {}).get("sensor")):
+            soak["ambient"] = {"stated_c": float(ambient_c)}
     text = yaml_text(content)
     parse_spec(text, f"the spec of {recipe.from_job}'s recipe")
     return text

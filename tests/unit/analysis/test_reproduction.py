@@ -241,9 +241,20 @@ def test_a_governor_that_goes_to_and_fro_widens_what_is_expected_of_the_last_win
     width = {name: _expected(story, "sustained_burst") for name, story in (("swinging", swinging), ("steady", steady))}
     assert swinging.onset is not None
     rates = [window.rate_qps / 200 for window in swinging.windows if window.start_secs >= swinging.onset.at_secs]
-    assert width["swinging"] == pytest.approx(2 * np.std(rates, ddof=1), rel=0.01)
+    assert width["swinging"] == pytest.approx(2 * np.std(rates[-(len(rates) // 2) :], ddof=1), rel=0.01)
     assert width["swinging"] > 0.1
     assert width["steady"] < 0.01
+
+
+def test_the_way_down_to_the_sustained_rate_widens_nothing() -> None:
+    story = make_soak(Bench(board=Board(trip_c=85.0, hysteresis_c=30.0), duration=200.0, window=10.0)).tell()
+    assert story.onset is not None
+    rates = [window.rate_qps for window in story.windows if window.start_secs >= story.onset.at_secs]
+    falling = [value * factor for value, factor in zip(rates, [1.9, 1.5, 1.2, *[1.0] * len(rates)], strict=False)]
+    changed = dict(zip([window.start_secs for window in story.windows][-len(rates) :], falling, strict=True))
+    windows = tuple(window.model_copy(update={"rate_qps": changed.get(window.start_secs, window.rate_qps)}) for window in story.windows)
+    slower = story.model_copy(update={"windows": windows})
+    assert _expected(slower, "sustained_burst") == pytest.approx(_expected(story, "sustained_burst"))
 
 
 def _expected(story: ThermalStory, name: str) -> float:

@@ -76,3 +76,8 @@ def test_what_is_kept_of_the_readings_decides_as_all_of_them_do_and_stays_small(
         assert view_gate(gate, kept) == view_gate(gate, whole)
         assert len(kept) <= 64
     assert view_gate(gate, kept).met
+
+
+def test_a_gate_is_not_met_by_readings_with_an_hour_between_them() -> None:
+    assert not view_gate(GATE, [(0.0, 40.5), (3600.0, 40.0)]).met
+    assert view_gate(GATE, [(at, 40.0) for at in (3600.0, 3604.0, 3608.0, 3612.0)]).met

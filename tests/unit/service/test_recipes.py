@@ -106,6 +106,10 @@ def test_a_stated_ambient_also_sets_the_chamber_that_the_recipe_sets(lab: SoakLa
     changed = made.model_copy(update={"spec": yaml.safe_dump(chambered)})
     spec = yaml.safe_load(recipes.repeated_spec(changed, ["bench"], 2, 35.0))
     assert spec["scenarios"]["soak"]["surroundings"] == {"chamber_c": 35.0, "fan": "on"}
+    chambered["scenarios"]["soak"]["ambient"] = {"sensor": "ambient.air_c"}
+    measured = made.model_copy(update={"spec": yaml.safe_dump(chambered)})
+    asked = yaml.safe_load(recipes.repeated_spec(measured, ["bench"], 3, 35.0))["scenarios"]["soak"]
+    assert (asked["ambient"], asked["surroundings"]["chamber_c"]) == ({"sensor": "ambient.air_c"}, 35.0)
 
 
 def test_a_recorded_pattern_travels_with_its_times(lab: SoakLab, tmp_path: Path) -> None:
