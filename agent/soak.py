@@ -280,7 +280,7 @@ class _Soak:
             if machine.clock() >= until_ns:
                 raise SensorUnavailable(
                     f"a thermal cycle goes by the device's temperature, and none could be read in {_CONTROL_SECS:g} s",
-                    "name a channel that this device has (control_sensor), or use another load pattern: edgematrix device health NAME",
+                    "name a channel that this device has (control_sensor), or use another load pattern: edgematrix device check NAME",
                 )
             machine.sleep(_CONTROL_LOOK_SECS)
 
@@ -292,7 +292,7 @@ class _Soak:
     def _before_load(self, part: _Part) -> None:
         if part.ended_by == _DISK:
             message = f"less than {(FREE_BYTES + _NEEDED_BYTES) / 1e6:.0f} MB are free on the device before the measured part began"
-            raise DiskFull(message, "make room on the device: edgematrix device prune NAME, or its own files")
+            raise DiskFull(message, "make room on the device: edgematrix device clean NAME, or its own files")
 
     def _measured_secs(self) -> float:
         return self._load.warmup_min_secs + self._soak.duration_secs

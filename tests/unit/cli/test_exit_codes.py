@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from agent import errors
+from orchestrator.cli import app
 from orchestrator.cli.exit_codes import BY_ERROR_CLASS, ExitCode
 from orchestrator.cli.lazy_group import COMMANDS
 from tests.unit.cli.conftest import Edgematrix
@@ -35,6 +38,20 @@ def test_help_lists_every_command_and_each_has_help_of_its_own(edgematrix: Edgem
         own = edgematrix(name, "--help")
         assert own.code == 0
         assert own.out.startswith(f"Usage: edgematrix {name}")
+
+
+def test_every_command_that_a_message_or_a_page_names_exists() -> None:
+    repository = Path(__file__).parents[3]
+    group = typer.main.get_command(app)
+    known = {name: group.get_command(None, name) for name in COMMANDS}  # type: ignore[attr-defined]
+    below = {name: set(command.commands) for name, command in known.items() if hasattr(command, "commands")}
+    sources = [path for folder in ("agent", "orchestrator", "deploy", "docs", "examples") for path in (repository / folder).rglob("*.*")]
+    texts = {path: path.read_text() for path in [*sources, repository / "README.md"] if path.suffix in (".py", ".md", ".yaml", ".html")}
+    named = {
+        (path.name, found) for path, text in texts.items() for found in re.findall(rf"edgematrix ({'|'.join(below)}) ([a-z][a-z-]+)", text)
+    }
+    assert len(named) > 100
+    assert sorted((place, *words) for place, words in named if words[1] not in below[words[0]]) == []
 
 
 @pytest.mark.parametrize(
