@@ -52,10 +52,13 @@ class Ambient(_Frozen):
 
 
 class Surroundings(_Frozen):
-    """What the commands registered for the device set before a run (``edgematrix device surroundings``): a chamber's °C, a fan's state."""
+    """What the commands registered for the device set before a run (``edgematrix device surroundings``): a chamber's °C, a fan's state.
+
+    The state is one word of a command: it may be any text, but no option.
+    """
 
     chamber_c: _Celsius | None = None
-    fan: Word | None = None
+    fan: Annotated[Word, Field(pattern=r"^[^-]")] | None = None
 
 
 class FixedRate(_Frozen):
