@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,18 +25,7 @@ class Run:
 
 def write(run: Run, folder: Path, now: datetime) -> Path:
     """Write both files into ``folder``, named by the time; return the Markdown one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{now:%Y-%m-%d-%H%M%S}-heat.md"
-    page.write_text(to_markdown(run, now), encoding="utf-8")
-    record = {
-        "format": 1,
-        "at_utc": now.isoformat(timespec="seconds"),
-        "commit": summary.commit(),
-        "machine": summary.machine(),
-        **asdict(run),
-    }
-    page.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return page
+    return summary.write_proof(to_markdown(run, now), asdict(run), folder, now, "heat")
 
 
 def to_markdown(run: Run, now: datetime) -> str:

@@ -88,7 +88,7 @@ def main() -> int:
     else:
         with tempfile.TemporaryDirectory(prefix="edgematrix-soak-rate-") as scratch:
             proof = prove(Path(scratch), asked.minutes)
-    path = _write(proof, now, asked.output)
+    path = summary.write_proof(_to_markdown(proof, now), asdict(proof), asked.output, now, "soak-rate")
     print(path.read_text(encoding="utf-8"))
     print(f"written to {path}", file=sys.stderr)
     return int(bool(proof.problems))
@@ -224,21 +224,6 @@ def _environment(home: Path) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EDGEMATRIX_")}
     ours = {"EDGEMATRIX_HOME": str(home), "EDGEMATRIX_AGENT_PYTHON": str(AGENT_PYTHON), "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1"}
     return environment | ours
-
-
-def _write(proof: Proof, now: datetime, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{now:%Y-%m-%d-%H%M%S}-soak-rate.md"
-    page.write_text(_to_markdown(proof, now), encoding="utf-8")
-    record = {
-        "format": 1,
-        "at_utc": now.isoformat(timespec="seconds"),
-        "commit": summary.commit(),
-        "machine": summary.machine(),
-        **asdict(proof),
-    }
-    page.with_suffix(".json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return page
 
 
 def _to_markdown(proof: Proof, now: datetime) -> str:

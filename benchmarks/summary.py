@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -67,12 +67,22 @@ def load_average() -> tuple[float, ...]:
 
 def write(summary: Summary, folder: Path, now: datetime, kind: str = "performance") -> Path:
     """Write both files into ``folder``, named by the time and ``kind``; return the Markdown one."""
+    return write_pair(to_markdown(summary), {"format": FORMAT, **dataclasses.asdict(summary)}, folder, now, kind)
+
+
+def write_proof(page: str, facts: Mapping[str, Any], folder: Path, now: datetime, kind: str) -> Path:
+    """Write a proof's page, and its facts with time, commit and machine; return the Markdown file."""
+    record = {"format": FORMAT, "at_utc": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine(), **facts}
+    return write_pair(page, record, folder, now, kind)
+
+
+def write_pair(page: str, record: Mapping[str, Any], folder: Path, now: datetime, kind: str) -> Path:
+    """Write a page and the JSON beside it into ``folder``, named by the time and ``kind``; return the Markdown file."""
     folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{now:%Y-%m-%d-%H%M%S}-{kind}.md"
-    page.write_text(to_markdown(summary), encoding="utf-8")
-    record = {"format": FORMAT, **dataclasses.asdict(summary)}
-    page.with_suffix(".json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return page
+    path = folder / f"{now:%Y-%m-%d-%H%M%S}-{kind}.md"
+    path.write_text(page, encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return path
 
 
 def to_markdown(summary: Summary) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,7 @@ MOST_CORES = 0.5
 def write(found: dict[str, Any], now: datetime, folder: Path) -> tuple[Path, list[str]]:
     """Write the dated page and its JSON; return the page and the problems."""
     problems = judge(found)
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{now:%Y-%m-%d-%H%M%S}-fleet.md"
-    page.write_text(_page(found, problems, now), encoding="utf-8")
-    record = {"commit": summary.commit(), "machine": summary.machine(), "problems": problems, **found}
-    page.with_suffix(".json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    page = summary.write_proof(_page(found, problems, now), {"problems": problems, **found}, folder, now, "fleet")
     return page, problems
 
 
