@@ -18,7 +18,7 @@ from orchestrator.analysis.metric_names import METRICS
 from orchestrator.analysis.samples import SampleAnswers, check_samples
 from orchestrator.analysis.streams import Columns, checked_queries, checked_telemetry
 from orchestrator.analysis.telemetry import split_channels
-from orchestrator.analysis.thermal import story_metrics, tell
+from orchestrator.analysis.thermal import tell
 from orchestrator.analysis.thermal_clock import clock_maxima
 from orchestrator.analysis.thermal_energy import ExternalPower
 from orchestrator.analysis.validity import Evidence, assess
@@ -77,7 +77,7 @@ def compute(
         metrics = [*common, *(_withheld(latency_metrics(summary)) if emulated is Emulation.CPU else latency_metrics(summary))]
         if scenario is Scenario.SOAK:
             story = _story(soak, streams, outcome, limit_c, emulated, telemetry_hz, external_power)
-            metrics += story_metrics(story)
+            metrics += story.scalars
     else:
         answered = streams.get(SAMPLES)
         samples = check_samples(_no_samples() if answered is None else answered, sample_count)

@@ -21,7 +21,6 @@ from orchestrator.analysis.thermal_run import Series, SoakRun, lay_out
 from orchestrator.analysis.thermal_scalars import Findings, scalars
 from orchestrator.analysis.thermal_segments import fit_segments
 from orchestrator.analysis.thermal_windows import cut_windows, load_windows
-from orchestrator.domain.results import Metric
 from orchestrator.domain.soak import PlannedSoak
 from orchestrator.domain.states import Emulation
 from orchestrator.domain.thermal import ThermalStory
@@ -90,11 +89,6 @@ def tell(
         events=find_events(run, throttling.onset, probe),
         energy_words=energy.words,
     )
-
-
-def story_metrics(story: ThermalStory) -> tuple[Metric, ...]:
-    """Return the metrics of a story, as they are stored of its job."""
-    return story.scalars
 
 
 def _control_channel(run: SoakRun) -> str | None:
